@@ -17,12 +17,12 @@ use std::os::fd::{AsRawFd as _, BorrowedFd, OwnedFd};
 
 use bkstate::Digest;
 use bkstate::worker::OverlayMarks;
-use rustix::fs::{AtFlags, Dir, FileType, Gid, Mode, OFlags, Stat, Timespec, Timestamps, Uid};
+use rustix::fs::{AtFlags, Dir, FileType, Gid, Mode, OFlags, Stat, Uid};
 use rustix::io::Errno;
 
 use super::allowance::Allowance;
 use super::error::{EntryName, Refusal, UnpackError};
-use super::implied::{Inherits, copy_attributes};
+use super::implied::{Inherits, copy_attributes, times};
 use super::paths::{OPEN_DIRECTORY, join, open_plain};
 
 /// Puts the whole tree `parent` below the unpacked layer `tree`, whose whiteouts and marks it removes. `marks` are
@@ -229,18 +229,6 @@ fn copy_top(below: &OwnedFd, own: &OwnedFd) -> Result<(), Refusal> {
 
 fn set_times(directory: &OwnedFd, stat: &Stat) -> Result<(), Refusal> {
     rustix::fs::futimens(directory, &times(stat)).map_err(Refusal::io("set the times"))
-}
-
-fn times(stat: &Stat) -> Timestamps {
-    let time = |seconds, nanoseconds: u64| Timespec {
-        tv_sec: seconds,
-        // The kernel returns less than a second.
-        tv_nsec: nanoseconds.cast_signed(),
-    };
-    Timestamps {
-        last_access: time(stat.st_atime, stat.st_atime_nsec as u64),
-        last_modification: time(stat.st_mtime, stat.st_mtime_nsec as u64),
-    }
 }
 
 /// Copies the file `name` of `below`, which cannot get another name.

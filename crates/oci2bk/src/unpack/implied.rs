@@ -10,7 +10,7 @@ use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
 use bkstate::Digest;
 use bkstate::worker::OverlayMarks;
-use rustix::fs::{FileType, Gid, Mode, OFlags, Timespec, Timestamps, Uid, XattrFlags};
+use rustix::fs::{FileType, Gid, Mode, OFlags, Stat, Timespec, Timestamps, Uid, XattrFlags};
 use rustix::io::Errno;
 
 use super::allowance::{Allowance, Counter};
@@ -269,11 +269,7 @@ pub(super) fn copy_attributes(
     }
     copy_xattrs(source, target, marks)?;
     if everything {
-        let times = Timestamps {
-            last_access: time(stat.st_atime, stat.st_atime_nsec as u64),
-            last_modification: time(stat.st_mtime, stat.st_mtime_nsec as u64),
-        };
-        rustix::fs::futimens(target, &times).map_err(Refusal::io("set the times"))?;
+        rustix::fs::futimens(target, &times(&stat)).map_err(Refusal::io("set the times"))?;
     }
     Ok(())
 }
@@ -296,6 +292,14 @@ fn copy_xattrs(source: &OwnedFd, target: &OwnedFd, marks: OverlayMarks) -> Resul
 
 fn xattr_error(name: &[u8], errno: Errno) -> Refusal {
     Refusal::Xattr { name: EntryName::new(name), source: errno.into() }
+}
+
+/// Returns the times of a file, to give them to another.
+pub(super) fn times(stat: &Stat) -> Timestamps {
+    Timestamps {
+        last_access: time(stat.st_atime, stat.st_atime_nsec),
+        last_modification: time(stat.st_mtime, stat.st_mtime_nsec),
+    }
 }
 
 fn time(seconds: i64, nanoseconds: u64) -> Timespec {

@@ -24,9 +24,6 @@ use crate::world::World;
 const SNAPSHOTTERS: [(&str, bool); 3] =
     [("native", true), ("fuse-overlayfs", true), ("stargz", false)];
 
-/// The image below the builds.
-const BASE: &str = "layered-base";
-
 /// The attribute of opaque directories for a daemon that runs as root.
 const OPAQUE: &str = "trusted.overlay.opaque";
 
@@ -47,7 +44,7 @@ pub(crate) fn add(suite: &mut Suite<World>) {
 
 fn prove(world: &World, snapshotter: &'static str, case: &Case) -> Result<()> {
     let bench = Bench::new(world, snapshotter)?;
-    base::push_as(world, BASE, false, &bench.path("base"))?;
+    base::push_as(world, base::HARMLESS, false, &bench.path("base"))?;
     let made = bench.make(case)?;
 
     let root = bench.path("converted");
@@ -126,7 +123,7 @@ impl<'w> Bench<'w> {
     fn build(&self, daemon: &Daemon, case: &Case, options: &Options<'_>) -> Result<Report> {
         let directory = self.path("context");
         let context = Context::create(&directory);
-        let dockerfile = (case.dockerfile)().replace(base::NAME, BASE);
+        let dockerfile = (case.dockerfile)().replace(base::NAME, base::HARMLESS);
         context.file("Dockerfile", self.world.fill_in(&dockerfile));
         (case.context)(&context);
         Source { case, context: &directory }.build(daemon, options)

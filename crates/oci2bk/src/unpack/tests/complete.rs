@@ -66,7 +66,7 @@ fn what_the_layer_leaves_is_linked_and_what_it_hides_is_not_there() {
         file("changed", "new"),
         file("e/inner", ""),
     ]));
-    applied.implied.settle(layer.open().as_fd(), [parent.open()].into_iter()).unwrap();
+    applied.implied.settle(layer.open().as_fd(), [parent.open()]).unwrap();
     on(&layer, &parent);
     let expected = [
         "becomes-a-directory",

@@ -15,6 +15,8 @@ use crate::world::World;
 
 /// The name of the image in the registry.
 pub(crate) const NAME: &str = "rootless-base";
+/// The name of the image without an attribute that hides files.
+pub(crate) const HARMLESS: &str = "layered-base";
 
 /// `cap_net_raw=ep`, as tools outside of user namespaces write it.
 const NET_RAW: [u8; 20] = [1, 0, 0, 2, 0, 0x20, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0];

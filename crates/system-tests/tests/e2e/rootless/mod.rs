@@ -47,18 +47,30 @@ struct Kind {
     configured: &'static str,
     /// The attribute of opaque directories in its trees.
     mark: &'static str,
+    /// The image below the builds. fuse-overlayfs hides files if a layer brings `user.overlay.opaque`; a converted
+    /// root shows them, like the other daemons.
+    base: &'static str,
 }
 
 /// The daemon chooses it itself.
-const OVERLAYFS: Kind =
-    Kind { snapshotter: "overlayfs", configured: "auto", mark: "user.overlay.opaque" };
+const OVERLAYFS: Kind = Kind {
+    snapshotter: "overlayfs",
+    configured: "auto",
+    mark: "user.overlay.opaque",
+    base: base::NAME,
+};
 const FUSE: Kind = Kind {
     snapshotter: "fuse-overlayfs",
     configured: "fuse-overlayfs",
     mark: "user.fuseoverlayfs.opaque",
+    base: base::HARMLESS,
 };
-const NATIVE: Kind =
-    Kind { snapshotter: "native", configured: "native", mark: "user.overlay.opaque" };
+const NATIVE: Kind = Kind {
+    snapshotter: "native",
+    configured: "native",
+    mark: "user.overlay.opaque",
+    base: base::NAME,
+};
 
 /// A user with a build, its cache and its keys, all in the home directory.
 struct Bench<'w> {
@@ -100,7 +112,8 @@ impl<'w> Bench<'w> {
     fn build(&self, daemon: &Daemon, case: &Case, options: &Options<'_>) -> Result<Report> {
         let directory = self.work.join("context");
         let context = Context::create(&directory);
-        context.file("Dockerfile", self.world.fill_in(&(case.dockerfile)()));
+        let dockerfile = (case.dockerfile)().replace(base::NAME, self.kind.base);
+        context.file("Dockerfile", self.world.fill_in(&dockerfile));
         (case.context)(&context);
         Source { case, context: &directory }.build(daemon, options)
     }
@@ -221,7 +234,7 @@ fn prove(world: &World, kind: Kind, case: &Case) -> Result<()> {
         // As a package of the program sets it with udev.
         fs::set_permissions("/dev/fuse", fs::Permissions::from_mode(0o666))?;
     }
-    base::push(world, &bench.work.join("base"))?;
+    base::push_as(world, kind.base, kind.base == base::NAME, &bench.work.join("base"))?;
     let made = bench.make(case).context("the natural daemon")?;
     bench.ensure_verified(&bench.root("natural")).context("the natural root")?;
 
