@@ -96,3 +96,20 @@ impl Trial {
         unmount(self.merged(), UnmountFlags::DETACH).is_ok()
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_trial_leaves_nothing_and_needs_no_root() {
+        let temp = tempfile::tempdir().unwrap();
+        let chosen = choose(&temp.path().join("not/there")).unwrap();
+        assert_eq!(choose(temp.path()).unwrap(), chosen);
+        assert_eq!(fs::read_dir(temp.path()).unwrap().count(), 0);
+        // Without the right to mount there is only one.
+        if !rustix::process::geteuid().is_root() {
+            assert_ne!(chosen, Snapshotter::Overlayfs);
+        }
+    }
+}

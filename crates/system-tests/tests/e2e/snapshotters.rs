@@ -40,6 +40,8 @@ pub(crate) fn add(suite: &mut Suite<World>) {
             }
         }
     }
+    // Both choose the same.
+    suite.add("snapshotters::auto", |world: &World| prove(world, "auto", &CASES[1]));
 }
 
 fn prove(world: &World, snapshotter: &'static str, case: &Case) -> Result<()> {
