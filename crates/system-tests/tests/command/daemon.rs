@@ -68,7 +68,7 @@ fn only_the_oci_worker_has_a_choice_of_snapshotters() {
     for (words, said) in [
         (["--engine", "--snapshotter=native"], "cannot be used with"),
         (["--containerd-root=/c", "--snapshotter=native"], "cannot be used with"),
-        (["--no-extract", "--snapshotter=zfs"], "is not a known snapshotter"),
+        (["--jobs=1", "--snapshotter=zfs"], "is not a known snapshotter"),
     ] {
         let mut command = convert(index(), &place);
         Printed::of(command.args(words), 2).says(&[said]);
