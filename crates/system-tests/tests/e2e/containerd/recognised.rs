@@ -1,7 +1,6 @@
 //! The release of BuildKit in the program of an engine.
 
 use std::fs;
-use std::os::unix::fs::symlink;
 use std::process::Command;
 
 use anyhow::{Result, ensure};
@@ -17,7 +16,8 @@ pub(crate) fn prove(world: &World, engine: Release) -> Result<()> {
     let machine = machine.path();
     fs::create_dir_all(machine.join("usr/bin"))?;
     let program = machine.join("usr/bin/dockerd");
-    symlink(engine.dockerd(&world.tools)?.canonicalize()?, &program)?;
+    // A link would lead to a file of the image.
+    fs::copy(engine.dockerd(&world.tools)?, &program)?;
     let mut command = Command::new(&world.tools.oci2bk);
     command.args(["convert", "--progress=quiet", "--dry-run", "--format=json", "--engine"]);
     command.arg("--docker-root").arg(machine.join("var/lib/docker"));
