@@ -102,7 +102,7 @@ fn of_other_worker(found: &str) -> Option<String> {
                 .to_owned(),
         );
     }
-    // With an unknown snapshotter, there is no way.
+    // An unknown snapshotter cannot be given.
     let snapshotter: Snapshotter = found.strip_prefix("runc-")?.parse().ok()?;
     Some(format!("if its daemon still has that snapshotter, give --snapshotter {snapshotter}"))
 }

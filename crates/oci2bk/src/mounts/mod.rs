@@ -7,7 +7,7 @@
 //! root ─► list ─► pack: one archive for each mount ─► artifact in a layout, tar archive, directory
 //! artifact, tar archive, directory ─► checks ─► staging: files ─► databases ─► verify ─► publish
 //! ```
-//! Nothing verifies the files of a mount: whoever can write them can run code in later builds. So they are
+//! Nothing verifies the files of a mount: a user who can write them can run code in later builds. So they are
 //! imported only on request.
 //!
 //! `docs/format/mounts.md` describes the records and the artifact.
