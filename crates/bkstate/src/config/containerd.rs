@@ -136,11 +136,11 @@ impl ContainerdConfig {
     ///
     /// let image = tempfile::tempdir()?;
     /// let path = image.path().join("etc/containerd/config.toml");
-    /// let machine = Machine::with(&path, Path::new(ContainerdConfig::PATH)).unwrap();
+    /// let machine = Machine::with(&path, Path::new(ContainerdConfig::PATH)).ok_or("not in an image")?;
     /// let (root, snapshotter) = ContainerdConfig::default().directories(&machine)?;
     /// assert_eq!(root, image.path().join("var/lib/containerd"));
     /// assert_eq!(snapshotter, None);
-    /// # Ok::<(), bkstate::machine::PlaceError>(())
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
     /// ```
     ///
     /// # Errors

@@ -233,14 +233,14 @@ impl Dir {
     /// Creates the directory `name` with exactly the permissions `mode` and opens it.
     ///
     /// # Errors
-    /// Returns an error if it exists or cannot be created.
+    /// Returns an error if it exists or cannot be created. Nothing is left then.
     pub fn create_dir(&self, name: impl Name, mode: u32) -> Result<Self, DirError> {
         let name = &*name.c_name(self)?;
         let dir = self.create_private_dir(name)?;
-        self.give(&dir.fd, name)?;
-        // Not by mkdir, which applies the umask to the mode. After the owner, which can change it.
-        fs::fchmod(&dir.fd, Mode::from_raw_mode(mode))
-            .map_err(self.error("set the mode of", name))?;
+        self.finish_creating(&dir.fd, name, mode).inspect_err(|_| {
+            // The first error is the one to report.
+            let _ = fs::unlinkat(&self.fd, name, AtFlags::REMOVEDIR);
+        })?;
         Ok(dir)
     }
 
@@ -248,16 +248,25 @@ impl Dir {
     /// and writing.
     ///
     /// # Errors
-    /// Returns an error if it exists or cannot be created.
+    /// Returns an error if it exists or cannot be created. Nothing is left then.
     pub fn create_file(&self, name: impl Name, mode: u32) -> Result<File, DirError> {
         let name = &*name.c_name(self)?;
         let flags =
             OFlags::RDWR | OFlags::CREATE | OFlags::EXCL | OFlags::NOFOLLOW | OFlags::CLOEXEC;
         let fd = fs::openat(&self.fd, name, flags, Mode::from_raw_mode(0o600))
             .map_err(self.error("make the file", name))?;
-        self.give(&fd, name)?;
-        fs::fchmod(&fd, Mode::from_raw_mode(mode)).map_err(self.error("set the mode of", name))?;
+        self.finish_creating(&fd, name, mode).inspect_err(|_| {
+            // The first error is the one to report.
+            let _ = fs::unlinkat(&self.fd, name, AtFlags::empty());
+        })?;
         Ok(fd.into())
+    }
+
+    /// Gives `file`, which was made as `name`, its owner and its mode. The mode comes last, as a change of the
+    /// owner can change it, and not when it is made, as the umask would apply.
+    fn finish_creating(&self, file: &OwnedFd, name: &CStr, mode: u32) -> Result<(), DirError> {
+        self.give(file, name)?;
+        fs::fchmod(file, Mode::from_raw_mode(mode)).map_err(self.error("set the mode of", name))
     }
 
     /// Gives the open file `file` the additional name `name`, which must not exist.

@@ -6,7 +6,7 @@ use std::path::Path;
 use bkstate::root::{LockError, OpenRootError, RootError};
 use bkstate::state::{self, ExistingError};
 use bkstate::usage::UsageError;
-use bkstate::worker::Snapshotter;
+use bkstate::worker::{Executor, Snapshotter, Worker};
 use oci2bk::convert::ConvertError;
 use oci2bk::inspect::InspectError;
 use oci2bk::mounts::MountsError;
@@ -95,7 +95,8 @@ fn of_existing(error: &ExistingError) -> Option<String> {
 
 /// Returns a hint about a root with the state of another worker only, whose directory is `found`.
 fn of_other_worker(found: &str) -> Option<String> {
-    if found.starts_with("containerd-") {
+    let worker = Worker::of_directory(found)?;
+    if worker.executor() != Executor::Oci {
         return Some(
             "for the containerd worker, give the root of its containerd with --containerd-root; for Docker Engine, \
              give --engine"
@@ -103,7 +104,7 @@ fn of_other_worker(found: &str) -> Option<String> {
         );
     }
     // An unknown snapshotter cannot be given.
-    let snapshotter: Snapshotter = found.strip_prefix("runc-")?.parse().ok()?;
+    let snapshotter: Snapshotter = worker.snapshotter().parse().ok()?;
     Some(format!("if its daemon still has that snapshotter, give --snapshotter {snapshotter}"))
 }
 
