@@ -98,13 +98,15 @@ fn base_of(state: &State, files: &Files, mount: &CacheMount) -> Result<MountBase
         path: made.path().to_owned(),
         source: errno.into(),
     })?;
-    let owner = Owner { uid: stat.st_uid, gid: stat.st_gid, mode: stat.st_mode & 0o7777 };
+    let owner = Owner { uid: stat.st_uid, gid: stat.st_gid, mode: stat.st_mode & 0o777 };
     let record = state.records.by_id.get(base);
+    if directory.entries()?.len() != 1 {
+        return Ok(other());
+    }
     // The key may have been pruned, but not by a daemon that keeps the record.
     let is_described = record.is_some_and(|record| record.description.as_deref() == Some(MKDIR));
-    let is_alone = directory.entries()?.len() == 1;
-    let is_made = is_alone && (is_described || owner.is_proven(state, base));
-    Ok(if is_made { MountBase::Owned(owner) } else { other() })
+    let asked_for = owner.asked_for(state, base).or(is_described.then_some(owner));
+    Ok(asked_for.map_or_else(other, MountBase::Owned))
 }
 
 /// The directories of snapshots.

@@ -10,6 +10,9 @@ use serde::{Deserialize, Serialize};
 /// The mode of a mount without `mode=`.
 const USUAL_MODE: u32 = 0o755;
 
+/// All that `mode=` can give: a client leaves the other bits out (BuildKit v0.34.2 `client/llb/fileop.go`).
+const PERMISSIONS: u32 = 0o777;
+
 /// The directory that the step makes, and on which the mount is.
 pub(super) const DIRECTORY: &str = "cache";
 
@@ -21,6 +24,8 @@ pub(super) const DIRECTORY: &str = "cache";
 /// let owner = Owner::new(Some(1000), None, Some(0o770)).expect("one of them is given");
 /// assert_eq!(owner, Owner { uid: 1000, gid: 0, mode: 0o770 });
 /// assert_eq!(owner.to_string(), "uid=1000,gid=0,mode=0770");
+/// // setgid is not a permission, and a build leaves it out, too.
+/// assert_eq!(Owner::new(Some(1000), None, Some(0o2770)), Some(owner));
 /// assert_eq!(Owner::new(None, None, None), None);
 /// ```
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
@@ -41,18 +46,18 @@ impl std::fmt::Display for Owner {
 
 impl Owner {
     /// Returns the owner of a mount with these options; `None` without any. What is not given is as for a
-    /// frontend.
+    /// frontend, and of the mode only the permissions count.
     pub fn new(uid: Option<u32>, gid: Option<u32>, mode: Option<u32>) -> Option<Self> {
         if uid.is_none() && gid.is_none() && mode.is_none() {
             return None;
         }
         let (uid, gid) = (uid.unwrap_or_default(), gid.unwrap_or_default());
-        Some(Self { uid, gid, mode: mode.unwrap_or(USUAL_MODE) })
+        Some(Self { uid, gid, mode: mode.unwrap_or(USUAL_MODE) & PERMISSIONS })
     }
 
     /// Returns whether a file can have it.
     pub(super) fn is_possible(&self) -> bool {
-        self.uid != u32::MAX && self.gid != u32::MAX && self.mode <= 0o7777
+        self.uid != u32::MAX && self.gid != u32::MAX && self.mode <= PERMISSIONS
     }
 
     /// Returns the key of the step that makes the directory, for a daemon with this encoding; `None` if there
@@ -75,20 +80,29 @@ impl Owner {
         Some(KeyId::from(digest.record(0)))
     }
 
-    /// Returns whether the step that makes the directory has `record` as its result in `state`, for a daemon
-    /// of any release.
-    pub(super) fn is_proven(&self, state: &State, record: &RecordId) -> bool {
+    /// Returns what the step was asked for that made `record`, a directory with this owner: the key of the step
+    /// says it, for a daemon of any release. `None` if `state` has no such step.
+    ///
+    /// The mode can be one with more permissions. A daemon takes away what its umask has, which is 0022 for
+    /// Docker Engine 28 (BuildKit v0.25.2 `solver/llbsolver/file/backend.go` `mkdir`; moby v28.5.2
+    /// `cmd/dockerd/daemon_unix.go` `setDefaultUmask`).
+    pub(super) fn asked_for(self, state: &State, record: &RecordId) -> Option<Self> {
         let result = ResultId { worker: state.worker_id.clone(), record: Some(record.clone()) };
-        let has_result = |key: KeyId| {
-            state.solver.results.get(&key).is_some_and(|results| results.contains_key(&result))
+        let keys = state.solver.by_result.get(&result)?;
+        let is_proven = |owner: &Self| {
+            let mut encodings = Encoding::ALL.into_iter();
+            encodings.any(|encoding| owner.key(encoding).is_some_and(|key| keys.contains(&key)))
         };
-        Encoding::ALL.into_iter().filter_map(|encoding| self.key(encoding)).any(has_result)
+        let modes = (self.mode..=PERMISSIONS).filter(|mode| mode & self.mode == self.mode);
+        modes.map(|mode| Self { mode, ..self }).find(is_proven)
     }
 }
 
 #[cfg(test)]
 mod tests {
-    use bkstate::Digest;
+    use bkstate::ids::WorkerId;
+    use bkstate::worker::Worker;
+    use bkstate::{Digest, Time};
     use llb::Release;
 
     use super::*;
@@ -111,5 +125,25 @@ mod tests {
             let expected: Digest = key.parse().unwrap();
             assert_eq!(owner.key(encoding), Some(KeyId::from(expected)));
         }
+    }
+
+    #[test]
+    fn the_mode_is_the_one_that_the_step_was_asked_for() {
+        let asked = Owner { uid: 1000, gid: 1001, mode: 0o770 };
+        let record = RecordId::derive("made");
+        let mut state = State::empty(Worker::default(), WorkerId::derive("worker"));
+        assert_eq!(asked.asked_for(&state, &record), None);
+        let result = ResultId { worker: state.worker_id.clone(), record: Some(record.clone()) };
+        let key = asked.key(Encoding::NEWEST).unwrap();
+        state.solver.add_result(&key, result, Time::UNIX_EPOCH);
+        for made in [0o770, 0o750, 0o700] {
+            let made = Owner { mode: made, ..asked };
+            assert_eq!(made.asked_for(&state, &record), Some(asked));
+        }
+        // A directory of another owner, or with more permissions, is not what the step made.
+        for other in [Owner { uid: 0, ..asked }, Owner { mode: 0o771, ..asked }] {
+            assert_eq!(other.asked_for(&state, &record), None);
+        }
+        assert_eq!(asked.asked_for(&state, &RecordId::derive("other")), None);
     }
 }
