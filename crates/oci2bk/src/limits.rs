@@ -65,7 +65,8 @@ use std::str::FromStr;
 /// Defines [`Limits`], [`LIMITS`] and the names from one table. The first line of a limit's documentation is
 /// its description for people.
 macro_rules! limits {
-    ($($(#[doc = $doc:literal])+ $field:ident $constant:ident $name:literal = $default:expr;)+) => {
+    ($($(#[doc = $doc:literal])+
+    $field:ident $constant:ident $name:literal = $default:expr, untrusted $untrusted:expr;)+) => {
         /// Limits on the amounts in the input.
         ///
         /// ```
@@ -91,6 +92,25 @@ macro_rules! limits {
             }
         }
 
+        impl Limits {
+            /// Returns limits for input from people whom the caller does not trust, such as an upload to a
+            /// service: enough for an ordinary cache of some gigabytes. `docs/limits.md` has the numbers. Like
+            /// the defaults they may be raised; they are lowered only for safety.
+            ///
+            /// A conversion within them writes at most `total_size` bytes and `total_entries` files. A service
+            /// sets these two to what its disk has:
+            ///
+            /// ```
+            /// use oci2bk::Limits;
+            ///
+            /// let limits = Limits { total_size: 10 << 30, ..Limits::untrusted() };
+            /// assert!(limits.layer_entries < Limits::default().layer_entries);
+            /// ```
+            pub const fn untrusted() -> Self {
+                Self { $($field: $untrusted,)+ }
+            }
+        }
+
         /// Names of the limits, for errors about one.
         pub(crate) mod name {
             $(pub(crate) const $constant: &str = $name;)+
@@ -101,6 +121,7 @@ macro_rules! limits {
             name: $name,
             description: first(&[$($doc),+]),
             default: $default,
+            untrusted: $untrusted,
             place: |limits| &mut limits.$field,
         },)+];
     };
@@ -108,118 +129,119 @@ macro_rules! limits {
 
 limits! {
     /// Entries of one layer.
-    layer_entries LAYER_ENTRIES "layer-entries" = 20_000_000;
+    layer_entries LAYER_ENTRIES "layer-entries" = 20_000_000, untrusted 1_000_000;
     /// Bytes of one unpacked layer, holes of sparse files included.
-    layer_size LAYER_SIZE "layer-size" = 1 << 40;
-    /// How many times as large as its blob an unpacked layer of more than 4 GiB may be.
+    layer_size LAYER_SIZE "layer-size" = 1 << 40, untrusted 16 << 30;
+    /// How many times as large as its blob an unpacked layer may be, if it is larger than `ratio-from`.
     ///
     /// Real layers are rarely above 20; gzip cannot exceed 1032, zstd can. The limit also applies to a layout
     /// in a compressed archive, and to all layers of a conversion together: their total may be that many
     /// times the bytes of their blobs. Each blob counts once, although it can be in many chains of layers and
     /// is unpacked for each.
-    layer_ratio LAYER_RATIO "layer-ratio" = 200;
+    layer_ratio LAYER_RATIO "layer-ratio" = 200, untrusted 100;
+    /// Bytes of an unpacked layer, or of all layers of a conversion, up to which `layer-ratio` does not matter.
+    ///
+    /// Small layers of zeros, such as an empty database, can be compressed far better than others.
+    ratio_from RATIO_FROM "ratio-from" = 4 << 30, untrusted 1 << 30;
     /// Bytes of memory for the names of one layer's directories.
     ///
     /// They are needed again after the last entry. A directory takes some 200.
-    layer_directories LAYER_DIRECTORIES "layer-directories" = 1 << 30;
+    layer_directories LAYER_DIRECTORIES "layer-directories" = 1 << 30, untrusted 128 << 20;
     /// Bytes of paths looked up for one layer, to find links in them and directories in layers below.
     ///
     /// If a directory of a path is missing or a link, the path is looked up once for each of its components,
     /// up to 8192 times with many links. A directory without an entry in the layer is looked up in the layers
     /// below, until one has it. Each lookup counts as the length of the path plus 256 bytes. The default
     /// takes some minutes.
-    layer_lookups LAYER_LOOKUPS "layer-lookups" = 16 << 30;
+    layer_lookups LAYER_LOOKUPS "layer-lookups" = 16 << 30, untrusted 1 << 30;
     /// Bytes of all unpacked layers of one conversion, holes of sparse files included.
     ///
     /// A cache of 25 GB unpacks to some 100 GB, and to several times that if layers are in several chains, as
     /// with `COPY --link`. Layers that stay packed are still read, and count.
-    total_size TOTAL_SIZE "total-size" = 2 << 40;
+    total_size TOTAL_SIZE "total-size" = 2 << 40, untrusted 64 << 30;
     /// Entries of all unpacked layers of one conversion.
     ///
     /// This many small files of one disk block each take 400 GB.
-    total_entries TOTAL_ENTRIES "total-entries" = 100_000_000;
+    total_entries TOTAL_ENTRIES "total-entries" = 100_000_000, untrusted 4_000_000;
     /// Bytes of paths looked up for all layers of one conversion, see `layer-lookups`.
     ///
     /// Ordinary caches take less than a hundredth of it. The default takes some twenty minutes.
-    total_lookups TOTAL_LOOKUPS "total-lookups" = 64 << 30;
+    total_lookups TOTAL_LOOKUPS "total-lookups" = 64 << 30, untrusted 4 << 30;
     /// Snapshots that one conversion unpacks.
     ///
     /// Each step of a build makes at most one.
-    snapshots SNAPSHOTS "snapshots" = 100_000;
+    snapshots SNAPSHOTS "snapshots" = 100_000, untrusted 2000;
     /// Bytes of the name of an entry of a layer, and of the target of a link.
     ///
     /// The maximum length of a path in Linux. A longer name can still be that of a short path.
-    path PATH "path" = 4095;
+    path PATH "path" = 4095, untrusted 4095;
     /// Bytes of all extended attributes of one entry of a layer, names and values.
-    xattrs XATTRS "xattrs" = 128 << 10;
+    xattrs XATTRS "xattrs" = 128 << 10, untrusted 128 << 10;
     /// Bytes of a cache config.
     ///
     /// A record takes about 250, so the default is a cache of some 1,000,000 records.
-    config CONFIG "config" = 256 << 20;
+    config CONFIG "config" = 256 << 20, untrusted 32 << 20;
     /// Layers of a cache: those of its config, and those in the chains of an inline cache.
     ///
     /// Each takes about 2 KiB of memory in a state.
-    cache_layers CACHE_LAYERS "cache-layers" = 250_000;
+    cache_layers CACHE_LAYERS "cache-layers" = 250_000, untrusted 10_000;
     /// Bytes of `oci-layout`, of `index.json`, and of one manifest or index.
     ///
     /// A layer's descriptor takes about 500, so the default is a cache of some 30,000 blobs.
-    manifest MANIFEST "manifest" = 16 << 20;
+    manifest MANIFEST "manifest" = 16 << 20, untrusted 4 << 20;
     /// Manifests and indexes of one layout.
-    manifests MANIFESTS "manifests" = 10_000;
+    manifests MANIFESTS "manifests" = 10_000, untrusted 1000;
     /// Bytes of all manifests and indexes of one layout.
-    manifests_size MANIFESTS_SIZE "manifests-size" = 256 << 20;
+    manifests_size MANIFESTS_SIZE "manifests-size" = 256 << 20, untrusted 32 << 20;
     /// Members of a layout in a tar archive.
     ///
     /// The index takes about 100 bytes for each.
-    archive_members ARCHIVE_MEMBERS "archive-members" = 1_000_000;
+    archive_members ARCHIVE_MEMBERS "archive-members" = 1_000_000, untrusted 100_000;
     /// Files and directories of a mirror of a cache in S3 or Azure.
-    mirror_files MIRROR_FILES "mirror-files" = 1_000_000;
+    mirror_files MIRROR_FILES "mirror-files" = 1_000_000, untrusted 100_000;
     /// Bytes of a layout in a compressed archive, decompressed.
     ///
     /// They take the same space in a temporary file. Layers are compressed themselves, so it is hardly larger
     /// than the archive.
-    archive_size ARCHIVE_SIZE "archive-size" = 128 << 30;
+    archive_size ARCHIVE_SIZE "archive-size" = 128 << 30, untrusted 32 << 30;
     /// Bytes of one document with keys, such as provenance.
     ///
     /// Provenance of a build of a thousand steps has about a million.
-    keys_document KEYS_DOCUMENT "keys-document" = 64 << 20;
+    keys_document KEYS_DOCUMENT "keys-document" = 64 << 20, untrusted 16 << 20;
     /// Bytes of all documents with keys in one layout, build history or bundle.
-    keys_documents KEYS_DOCUMENTS "keys-documents" = 512 << 20;
+    keys_documents KEYS_DOCUMENTS "keys-documents" = 512 << 20, untrusted 64 << 20;
     /// Bytes of a bundle of build history, decompressed.
     ///
     /// It also contains logs and traces of the builds.
-    bundle_size BUNDLE_SIZE "bundle-size" = 1 << 30;
+    bundle_size BUNDLE_SIZE "bundle-size" = 1 << 30, untrusted 128 << 20;
     /// Members of a bundle of build history.
     ///
     /// A bundle of one build has about ten.
-    bundle_members BUNDLE_MEMBERS "bundle-members" = 20_000;
+    bundle_members BUNDLE_MEMBERS "bundle-members" = 20_000, untrusted 2000;
     /// Outputs of ops tried to find the keys of a cache, from all key sources together.
     ///
     /// Each takes one hash; the default takes some ten seconds. Most ops have one output, and as many digests
     /// as there are encodings in BuildKit releases: three or four. For the ops in a `cache.db` at least eight
     /// outputs are tried.
-    key_outputs KEY_OUTPUTS "key-outputs" = 64 << 20;
+    key_outputs KEY_OUTPUTS "key-outputs" = 64 << 20, untrusted 4 << 20;
     /// Values in one JSON document.
     ///
     /// A record of a cache config has about 12, a step in provenance about 50.
-    json_values JSON_VALUES "json-values" = 15_000_000;
+    json_values JSON_VALUES "json-values" = 15_000_000, untrusted 2_000_000;
     /// Objects in one JSON document.
     ///
     /// A record of a cache config has 3 or 4, a step in provenance about 20. The largest becomes a
     /// structure of some 400 bytes.
-    json_objects JSON_OBJECTS "json-objects" = 4_000_000;
+    json_objects JSON_OBJECTS "json-objects" = 4_000_000, untrusted 500_000;
     /// Comparisons of what builds ask for with what a cache has, to explain why they are not cached.
     ///
     /// A step is compared with each cached step of the same name, and, if it is not found, with those on the
     /// same inputs. A build of a thousand steps takes some tens of thousands.
-    comparisons COMPARISONS "comparisons" = 10_000_000;
+    comparisons COMPARISONS "comparisons" = 10_000_000, untrusted 1_000_000;
 }
 
 /// How deep indexes may be nested below `index.json`. Tools make one or two levels.
 pub const MAX_INDEX_DEPTH: usize = 8;
-
-/// Up to this size a layer may be any number of times as large as its blob, and so may all layers together.
-const FREE_OF_RATIO: u64 = 4 << 30;
 
 /// Maximum number of layers in the chain of a snapshot, itself included: overlayfs accepts no more lower
 /// layers (Linux 6.18 `fs/overlayfs/params.h` `OVL_MAX_STACK`), so nothing could be mounted on a longer one.
@@ -248,6 +270,8 @@ pub struct Limit {
     pub description: &'static str,
     /// Its default.
     pub default: u64,
+    /// Its value in [`Limits::untrusted`].
+    pub untrusted: u64,
     place: fn(&mut Limits) -> &mut u64,
 }
 
@@ -270,22 +294,37 @@ const fn first(lines: &[&'static str]) -> &'static str {
     lines[0].trim_ascii()
 }
 
-/// A limit with a new value, from `NAME=VALUE`.
+/// A change of limits: one with a new value, from `NAME=VALUE`, or all of them, from `untrusted`
+/// ([`Limits::untrusted`]).
 ///
 /// The value is an integer, which may end in `K`, `M`, `G` or `T` for powers of 1000, or in `Ki`, `Mi`, `Gi`
 /// or `Ti` for powers of 1024.
+///
+/// ```
+/// use oci2bk::Limits;
+///
+/// let limits = Limits::with(&["untrusted".parse()?, "total-size=10Gi".parse()?]);
+/// assert_eq!(limits, Limits { total_size: 10 << 30, ..Limits::untrusted() });
+/// # Ok::<(), oci2bk::limits::ParseSettingError>(())
+/// ```
 #[derive(Debug, Clone, Copy)]
-pub struct Setting {
-    limit: &'static Limit,
-    value: u64,
+pub struct Setting(Change);
+
+#[derive(Debug, Clone, Copy)]
+enum Change {
+    One { limit: &'static Limit, value: u64 },
+    Untrusted,
 }
+
+/// The word for [`Limits::untrusted`].
+const UNTRUSTED: &str = "untrusted";
 
 /// Why a text is not a [`Setting`].
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum ParseSettingError {
     /// It has no `=`.
-    #[error("it is not NAME=VALUE, such as layer-entries=50M")]
+    #[error("it is neither NAME=VALUE, such as layer-entries=50M, nor {UNTRUSTED}")]
     NoValue,
     /// The limit does not exist.
     #[error("there is no limit {name:?}; there are {}", names())]
@@ -310,6 +349,9 @@ impl FromStr for Setting {
     type Err = ParseSettingError;
 
     fn from_str(text: &str) -> Result<Self, Self::Err> {
+        if text == UNTRUSTED {
+            return Ok(Self(Change::Untrusted));
+        }
         let (name, value) = text.split_once('=').ok_or(ParseSettingError::NoValue)?;
         let limit = LIMITS
             .iter()
@@ -317,7 +359,7 @@ impl FromStr for Setting {
             .ok_or_else(|| ParseSettingError::UnknownName { name: name.to_owned() })?;
         let value = parse_amount(value)
             .ok_or_else(|| ParseSettingError::Value { value: value.to_owned() })?;
-        Ok(Self { limit, value })
+        Ok(Self(Change::One { limit, value }))
     }
 }
 
@@ -355,11 +397,14 @@ pub fn amount(value: u64) -> String {
 }
 
 impl Limits {
-    /// Returns the default limits with some changed; of several settings of one limit the last counts.
+    /// Returns the default limits with these changes, in their order.
     pub fn with<'s>(settings: impl IntoIterator<Item = &'s Setting>) -> Self {
         let mut limits = Self::default();
-        for setting in settings {
-            *(setting.limit.place)(&mut limits) = setting.value;
+        for Setting(change) in settings {
+            match change {
+                Change::One { limit, value } => *(limit.place)(&mut limits) = *value,
+                Change::Untrusted => limits = Self::untrusted(),
+            }
         }
         limits
     }
@@ -402,8 +447,11 @@ impl Limits {
 
     /// Returns the maximum size of the unpacked layers of blobs with `size` bytes in total, without holes.
     pub(crate) fn by_ratio(&self, size: u64) -> Bound {
-        let value = size.saturating_mul(self.layer_ratio).max(FREE_OF_RATIO);
-        Bound { value, name: name::LAYER_RATIO }
+        let by_ratio = size.saturating_mul(self.layer_ratio);
+        match self.ratio_from {
+            from if from > by_ratio => Bound { value: from, name: name::RATIO_FROM },
+            _ => Bound { value: by_ratio, name: name::LAYER_RATIO },
+        }
     }
 }
 
@@ -463,12 +511,23 @@ mod tests {
     fn small_layers_are_free_of_the_ratio() {
         let limits = Limits::default();
         let of = |size| limits.of_unpacked(size);
-        assert_eq!(of(0), Bound { value: 4 << 30, name: "layer-ratio" });
+        assert_eq!(of(0), Bound { value: 4 << 30, name: "ratio-from" });
         assert_eq!(of(1 << 30), Bound { value: 200 << 30, name: "layer-ratio" });
         assert_eq!(of(1 << 50), Bound { value: 1 << 40, name: "layer-size" });
         assert_eq!(of(u64::MAX), Bound { value: 1 << 40, name: "layer-size" });
         let limits = Limits { layer_size: 100, ..limits };
         assert_eq!(limits.of_unpacked(1), Bound { value: 100, name: "layer-size" });
+    }
+
+    #[test]
+    fn what_is_untrusted_may_cost_no_more_than_other_input() {
+        for limit in LIMITS {
+            assert!(limit.untrusted <= limit.default, "{limit:?}");
+        }
+        let limits = Limits::untrusted();
+        let small = 4_000_000;
+        assert_eq!(limits.of_unpacked(small), Bound { value: 1 << 30, name: "ratio-from" });
+        assert_eq!(limits.by_ratio(small), Bound { value: 1 << 30, name: "ratio-from" });
     }
 
     #[test]
@@ -488,9 +547,9 @@ mod tests {
         let expected: Vec<_> = LIMITS
             .iter()
             .map(|limit| {
-                let Limit { description, default, .. } = limit;
-                let description = description.trim_end_matches('.');
-                format!("| `{}` | {} | {description} |", limit.name(), amount(*default))
+                let description = limit.description.trim_end_matches('.');
+                let [default, untrusted] = [limit.default, limit.untrusted].map(amount);
+                format!("| `{}` | {default} | {untrusted} | {description} |", limit.name())
             })
             .collect();
         assert_eq!(rows, expected);

@@ -12,7 +12,8 @@ use crate::code::EXIT_CODES;
 pub(crate) struct LimitArguments {
     /// Raise or lower a limit on what the input may cost, such as layer-entries=50M
     ///
-    /// oci2bk help limits lists the names and their defaults.
+    /// oci2bk help limits lists the names and their defaults. Without a name, untrusted lowers all limits for
+    /// input from people you do not trust. May be given several times; the last one counts.
     #[arg(long = "limit", value_name = "NAME=VALUE")]
     settings: Vec<Setting>,
 }
@@ -33,13 +34,14 @@ pub(super) fn jobs(text: &str) -> Result<NonZeroUsize, String> {
     text.parse().map_err(|_| "it has to be a number from 1 on".to_owned())
 }
 
-/// Returns the limits and their defaults, one per line.
+/// Returns the limits, one per line, with their defaults and their values in `untrusted`.
 pub(crate) fn limits() -> String {
     let setting = |limit: &Limit| format!("{}={}", limit.name(), amount(limit.default));
     let settings: Vec<_> = LIMITS.iter().map(setting).collect();
     let width = settings.iter().map(String::len).max().unwrap_or_default();
     let lines = settings.iter().zip(LIMITS).map(|(setting, limit)| {
-        format!("{setting:width$}  {}\n", limit.description.trim_end_matches('.'))
+        let (untrusted, description) = (amount(limit.untrusted), limit.description);
+        format!("{setting:width$}  {untrusted:>6}  {}\n", description.trim_end_matches('.'))
     });
     lines.collect::<String>().trim_end().to_owned()
 }

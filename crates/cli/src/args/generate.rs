@@ -42,10 +42,13 @@ Examples:
 /// Returns the text at the end of `oci2bk help limits`.
 pub(super) fn limits_help() -> String {
     let lines: Vec<_> = limits().lines().map(|line| format!("  {line}")).collect();
-    format!("{LIMITS_EXAMPLES}\n\nLimits and their defaults:\n{}", lines.join("\n"))
+    format!(
+        "{LIMITS_EXAMPLES}\n\nLimits, their defaults, and their values with --limit untrusted:\n{}",
+        lines.join("\n")
+    )
 }
 
 const LIMITS_EXAMPLES: &str = "\
 Examples:
-  # What --limit can change, with the defaults
+  # What --limit can change, with the defaults, and the values of --limit untrusted
   oci2bk limits";

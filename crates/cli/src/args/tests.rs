@@ -129,14 +129,17 @@ fn limits_are_settings_that_help_lists() {
         Arguments::try_parse_from(["oci2bk", "convert", "a", "r", "--limit", setting])
     };
     let Command::Convert(convert) = parse("layer-entries=50M").unwrap().command else {
-        panic!("keys")
+        panic!("another command")
     };
     assert_eq!(convert.limits.limits().layer_entries, 50_000_000);
     assert!(parse("entries=1").unwrap_err().to_string().contains("there are layer-entries"));
     let mut command = Arguments::command();
     let help = command.find_subcommand_mut("limits").unwrap().render_long_help().to_string();
-    let row = "  layer-size=1Ti         Bytes of one unpacked layer, holes of sparse files \
+    let row = "  layer-size=1Ti            16Gi  Bytes of one unpacked layer, holes of sparse files \
                included\n";
+    let untrusted = parse("untrusted").unwrap();
+    let Command::Convert(convert) = untrusted.command else { panic!("another command") };
+    assert_eq!(convert.limits.limits(), oci2bk::Limits::untrusted());
     assert!(help.contains(row), "{help}");
     assert!(limits().starts_with("layer-entries=20M "), "{}", limits());
     let jobs = Arguments::try_parse_from(["oci2bk", "convert", "a", "r", "--jobs", "0"]);

@@ -99,7 +99,7 @@ mod tests {
     fn a_blob_that_is_unpacked_often_counts_once_for_the_ratio() {
         let limits = Limits { layer_ratio: 3, ..Limits::default() };
         let bound = |bytes| Allowance::of_run(&limits, bytes).streams.bound;
-        assert_eq!(bound(10), Bound { value: 4 << 30, name: "layer-ratio" });
+        assert_eq!(bound(10), Bound { value: 4 << 30, name: "ratio-from" });
         assert_eq!(bound(2 << 30), Bound { value: 6 << 30, name: "layer-ratio" });
     }
 

@@ -15,12 +15,13 @@ use super::*;
 
 /// Limits that do not affect a conversion ([`super::builds`]), or that apply to layers, compressed archives
 /// ([`super::archives`]) or only to many inputs together.
-const ELSEWHERE: [&str; 14] = [
+const ELSEWHERE: [&str; 15] = [
     "archive-size",
     "comparisons",
     "layer-entries",
     "layer-size",
     "layer-ratio",
+    "ratio-from",
     "layer-directories",
     "layer-lookups",
     "total-size",
