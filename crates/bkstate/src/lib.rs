@@ -71,7 +71,7 @@ mod userns;
 pub mod varint;
 pub mod worker;
 
-pub use codec::{Class, Classified, gojson};
+pub use codec::{About, Class, Classified, gojson};
 pub use digest::Digest;
 pub use root::Root;
 pub use time::Time;

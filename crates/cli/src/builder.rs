@@ -19,7 +19,7 @@ use bkstate::config::EngineConfig;
 use bkstate::engine::DATA_ROOT;
 use bkstate::input::{self, InputError};
 use bkstate::machine::{Machine, PlaceError};
-use bkstate::{Class, Classified, Digest};
+use bkstate::{About, Class, Classified, Digest};
 use serde::Deserialize;
 use serde::de::DeserializeOwned;
 
@@ -106,19 +106,20 @@ fn listed(paths: &[PathBuf]) -> String {
 
 impl Classified for BuilderError {
     /// A builder that is on another machine, or has no state, is an unusable place.
-    fn class(&self) -> Class {
+    fn about(&self) -> About {
         match self {
-            Self::Place(error) => error.class(),
-            Self::TooLarge { .. } => Class::Limit,
-            Self::Invalid { .. } | Self::Config { .. } => Class::Input,
-            Self::Name(_)
-            | Self::Driver { .. }
-            | Self::Engine { .. }
-            | Self::Remote { .. }
-            | Self::SeveralNodes { .. }
-            | Self::Rootless { .. }
-            | Self::NoVolume { .. }
-            | Self::Read { .. } => Class::Io,
+            Self::Place(error) => error.about(),
+            Self::Name(_) => About::new("builder.name", Class::Io),
+            Self::Driver { .. } => About::new("builder.driver", Class::Io),
+            Self::Engine { .. } => About::new("builder.engine", Class::Io),
+            Self::Remote { .. } => About::new("builder.remote", Class::Io),
+            Self::SeveralNodes { .. } => About::new("builder.several-nodes", Class::Io),
+            Self::Rootless { .. } => About::new("builder.rootless", Class::Io),
+            Self::NoVolume { .. } => About::new("builder.no-volume", Class::Io),
+            Self::Read { .. } => About::new("builder.read", Class::Io),
+            Self::TooLarge { .. } => About::new("builder.too-large", Class::Limit),
+            Self::Invalid { .. } => About::new("builder.invalid", Class::Input),
+            Self::Config { .. } => About::new("builder.config", Class::Input),
         }
     }
 }

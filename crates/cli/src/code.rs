@@ -10,8 +10,8 @@ Exit codes:
   0  done
   1  failed
   2  the command line is wrong
-  3  the input cannot be read, is damaged, or is not of the expected kind
-  4  the key sources leave steps out, or none belongs to the cache; nothing was written
+  3  the input is damaged, is not of the expected kind, or reaches a limit
+  4  steps have no keys, or less is there than --require asks for; nothing was written
   5  the root is damaged, or the new state failed its check; the root was not changed
   6  the root is in use, or another program writes to the layout
   130, 143  ended by SIGINT or SIGTERM; nothing in the root was changed";

@@ -10,6 +10,7 @@ use oci2bk::image::ImageError;
 use oci2bk::keys::{SourceError, SourceSummary};
 use oci2bk::llb::Platform;
 use oci2bk::mounts::{Existing, Importer};
+use oci2bk::plan::Requirement;
 use oci2bk::sparse::{self, SparseError};
 use oci2bk::text;
 use oci2bk::{BaseImage, CacheExport, Converter, Inputs, Keyring, Limits, Plan};
@@ -82,6 +83,9 @@ pub(crate) fn run(arguments: &Convert) -> Result<(), Failure> {
     if !location.worker().has_images() {
         warning::of_names_without_store(plan.images.keys());
     }
+    if arguments.drop_unused_layers {
+        plan.drop_unused_layers();
+    }
     timings.add("plan", started.elapsed());
 
     let mut converter = Converter::new()
@@ -108,15 +112,25 @@ pub(crate) fn run(arguments: &Convert) -> Result<(), Failure> {
     }
     let unkeyed: Vec<_> = plan.unkeyed().cloned().collect();
     // Without a key source, no steps are expected.
-    let asked = arguments.require_keys || keyring.has_sources();
-    if !unkeyed.is_empty() && asked && !arguments.allow_unkeyed {
+    let required = arguments.requirement();
+    let asked = required == Some(Requirement::Keys) || keyring.has_sources();
+    // Another requirement says how many steps may lack keys.
+    let needs_keys = required.is_none_or(|required| required == Requirement::Keys);
+    if !unkeyed.is_empty() && asked && needs_keys && !arguments.allow_unkeyed {
         let foreign = foreign(&keyring, &exports);
         return Err(Failure::Unkeyed { lost: unkeyed, foreign });
+    }
+    if let Some(requirement) = required {
+        let shortfalls = plan.unmet(requirement);
+        if !shortfalls.is_empty() {
+            return Err(Failure::Incomplete { requirement, shortfalls });
+        }
     }
     if asked {
         warning::of_losses(&plan);
     }
     warning::of_dropped(&plan);
+    warning::of_unused_layers(&plan);
     warning::of_releases(&plan);
     if let Some(now) = clock::now() {
         warning::of_future(&plan, now);

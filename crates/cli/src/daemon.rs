@@ -11,7 +11,7 @@ use bkstate::gc::GcConfig;
 use bkstate::machine::{Machine, PlaceError};
 use bkstate::root::Location;
 use bkstate::worker::{OwnerMap, Snapshotter, Worker};
-use bkstate::{Class, Classified};
+use bkstate::{About, Class, Classified};
 use oci2bk::release::{ParseTargetError, Target};
 
 use crate::args::{
@@ -98,20 +98,20 @@ pub(crate) enum DaemonError {
 
 impl Classified for DaemonError {
     /// A daemon that cannot be used is an unusable place.
-    fn class(&self) -> Class {
+    fn about(&self) -> About {
         match self {
-            Self::Config(error) => error.class(),
-            Self::Engine(error) => error.class(),
-            Self::Place(error) => error.class(),
-            Self::BuilderConfig { .. } => Class::Input,
-            Self::Builder(error) => error.class(),
-            Self::User { source, .. } => source.class(),
-            Self::Unsupported { .. }
-            | Self::Snapshotter(_)
-            | Self::Release { .. }
-            | Self::NoDaemon
-            | Self::NoRoot { .. }
-            | Self::OutsideVolume { .. } => Class::Io,
+            Self::Config(error) => error.about(),
+            Self::Engine(error) => error.about(),
+            Self::Place(error) => error.about(),
+            Self::Snapshotter(_) => About::new("daemon.snapshotter", Class::Io),
+            Self::Builder(error) => error.about(),
+            Self::User { source, .. } => source.about(),
+            Self::BuilderConfig { .. } => About::new("daemon.builder-config", Class::Input),
+            Self::Unsupported { .. } => About::new("daemon.unsupported", Class::Io),
+            Self::Release { .. } => About::new("daemon.release", Class::Io),
+            Self::NoDaemon => About::new("daemon.no-daemon", Class::Io),
+            Self::NoRoot { .. } => About::new("daemon.no-root", Class::Io),
+            Self::OutsideVolume { .. } => About::new("daemon.outside-volume", Class::Io),
         }
     }
 }

@@ -3,7 +3,7 @@
 //! Errors of operations have a class, which gives their exit code. The other errors here belong to the
 //! command.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::error::Error;
 use std::path::PathBuf;
 
@@ -11,7 +11,8 @@ use bkstate::gc::DiskError;
 use bkstate::root::OpenRootError;
 use bkstate::state::ExistingError;
 use bkstate::usage::UsageError;
-use bkstate::{Class, Classified};
+use bkstate::{About, Class, Classified};
+use oci2bk::ErrorReport;
 use oci2bk::convert::ConvertError;
 use oci2bk::export::ExportError;
 use oci2bk::image::ImageError;
@@ -19,16 +20,21 @@ use oci2bk::inputs::InputError;
 use oci2bk::inspect::{InspectError, PlaceError};
 use oci2bk::keys::{AttachError, KeysFileError, SourceError};
 use oci2bk::mounts::MountsError;
-use oci2bk::plan::{Lost, LostReason, PlanError};
+use oci2bk::plan::{Lost, LostReason, PlanError, Requirement, Shortfall, ShortfallKind};
 use oci2bk::source::ParseSourceError;
 use oci2bk::sparse::SparseError;
+use oci2bk::text;
 use oci2bk::verify::{MendError, VerifyError};
+use serde::Serialize;
 
 use crate::code::Code;
 use crate::daemon::DaemonError;
 use crate::explain::ExplainError;
 use crate::last_used::EpochError;
-use crate::output::{FileError, StdoutError, error_label, hint_label, labelled, note, with_causes};
+use crate::output::{
+    self, FileError, StdoutError, error_label, hint_label, labelled, note, with_causes,
+};
+use crate::report::why;
 use crate::signals::{CatchError, Signal, Signals};
 
 /// Why the command failed.
@@ -54,6 +60,8 @@ pub(crate) enum Failure {
         /// The key sources that belong to other caches.
         foreign: Vec<String>,
     },
+    #[error("{}", incomplete(*requirement, shortfalls).join("\n"))]
+    Incomplete { requirement: Requirement, shortfalls: Vec<Shortfall> },
     #[error("no key source has a key, so nothing was written")]
     NoKeys,
     #[error(transparent)]
@@ -134,6 +142,16 @@ pub(crate) enum Failure {
     Json(#[from] serde_json::Error),
 }
 
+/// A failure as data.
+#[derive(Serialize)]
+struct FailureReport {
+    #[serde(flatten)]
+    error: ErrorReport,
+    /// What to do, for people.
+    hints: Vec<String>,
+    exit_code: u8,
+}
+
 /// Maximum number of unresolved records that are listed; the rest is counted.
 const NAMED: usize = 20;
 
@@ -157,6 +175,32 @@ fn missing_keys(lost: &[Lost], foreign: &[String]) -> Vec<String> {
         lines.push(format!("  and {} more", lost.len() - NAMED));
     }
     lines.extend_from_slice(foreign);
+    lines.push("nothing was written".to_owned());
+    lines
+}
+
+/// Returns the lines of the message.
+fn incomplete(requirement: Requirement, shortfalls: &[Shortfall]) -> Vec<String> {
+    let what = match requirement {
+        Requirement::Steps { percent } => format!("builds will not find {percent}% of the steps:"),
+        Requirement::Layers => "layers are missing:".to_owned(),
+        _ => "the state would not be complete:".to_owned(),
+    };
+    let mut lines = vec![what];
+    lines.extend(shortfalls.iter().take(NAMED).map(|shortfall| {
+        let Shortfall { kind, digest, name, inputs, size, .. } = shortfall;
+        let what = match (kind, name) {
+            (ShortfallKind::UnusedLayer, _) => digest.to_string(),
+            (_, Some(name)) => name.clone(),
+            (_, None) if inputs.is_empty() => digest.to_string(),
+            (_, None) => format!("{digest}, a step after {}", inputs.join(" and ")),
+        };
+        let size = if *size > 0 { format!(", {}", text::size(*size)) } else { String::new() };
+        format!("  {what} ({}{size})", why(*kind))
+    }));
+    if shortfalls.len() > NAMED {
+        lines.push(format!("  and {} more", shortfalls.len() - NAMED));
+    }
     lines.push("nothing was written".to_owned());
     lines
 }
@@ -203,73 +247,84 @@ impl Failure {
     /// consequence of the signal.
     pub(crate) fn under(signals: &Signals, error: impl Into<Self>) -> Self {
         let failure = error.into();
-        match failure.classified().map(Classified::class) {
-            Some(Class::Cancelled) => Self::Ended { signal: signals.last() },
+        match failure.about().class {
+            Class::Cancelled => Self::Ended { signal: signals.last() },
             _ => failure,
         }
     }
 
-    /// Returns the error of an operation, which has a class, if this is one.
-    pub(crate) fn classified(&self) -> Option<&dyn Classified> {
-        Some(match self {
-            Self::Export(error) => error,
-            Self::Input(error) => error,
-            Self::Keys(error) => error,
-            Self::Image(error) => error,
-            Self::Plan(error) => error,
-            Self::Sparse(error) => error,
-            Self::KeysFile(error) => error,
-            Self::Attach(error) => error,
-            Self::Convert(error) => error,
-            Self::Daemon(error) => error,
-            Self::Disk(error) => error,
-            Self::Root(error) => error,
-            Self::Verify(error) => error,
-            Self::Mend(error) => error,
-            Self::Place(error) => error,
-            Self::Inspect(error) => error,
-            Self::Usage(error) => error,
-            Self::Mounts(error) => error,
-            Self::Explain(error) => error,
-            Self::SparseOfDone(_)
-            | Self::MountsOfDone(_)
-            | Self::MountsFile { .. }
-            | Self::Unkeyed { .. }
-            | Self::NoKeys
-            | Self::NothingMatches(_)
-            | Self::WriteKeys { .. }
-            | Self::Ended { .. }
-            | Self::Signals(_)
-            | Self::Word(_)
-            | Self::NoSuchThing { .. }
-            | Self::NoRelease { .. }
-            | Self::Damaged { .. }
-            | Self::MetadataFile { .. }
-            | Self::WriteMan { .. }
-            | Self::Stdout(_)
-            | Self::Epoch(_)
-            | Self::Json(_) => return None,
-        })
+    /// Returns what the failure is about: that of the error of an operation, or one of our own.
+    pub(crate) fn about(&self) -> About {
+        let own = About::new;
+        match self {
+            Self::Export(error) => error.about(),
+            Self::Input(error) => error.about(),
+            Self::Keys(error) => error.about(),
+            Self::Image(error) => error.about(),
+            Self::Plan(error) => error.about(),
+            Self::Sparse(error) => error.about(),
+            Self::KeysFile(error) => error.about(),
+            Self::Attach(error) | Self::NothingMatches(error) => error.about(),
+            Self::Convert(error) => error.about(),
+            Self::Daemon(error) => error.about(),
+            Self::Disk(error) => error.about(),
+            Self::Root(error) => error.about(),
+            Self::Verify(error) => error.about(),
+            Self::Mend(error) => error.about(),
+            Self::Place(error) => error.about(),
+            Self::Inspect(error) => error.about(),
+            Self::Usage(error) => error.about(),
+            Self::Mounts(error) => error.about(),
+            Self::Explain(error) => error.about(),
+            Self::Unkeyed { .. } => own("command.unkeyed", Class::Input),
+            Self::Incomplete { .. } => own("command.incomplete", Class::Input),
+            Self::NoKeys => own("command.no-keys", Class::Input),
+            Self::Word(_) => own("command.source", Class::Input),
+            Self::Epoch(_) => own("command.epoch", Class::Input),
+            Self::NoRelease { .. } => own("command.no-release", Class::Input),
+            Self::NoSuchThing { .. } => own("command.no-such-thing", Class::Io),
+            Self::Damaged { .. } => own("command.damaged", Class::Damaged),
+            Self::Ended { .. } => own("command.ended", Class::Cancelled),
+            Self::SparseOfDone(_) => own("command.sparse-after-conversion", Class::Io),
+            Self::MountsOfDone(_) => own("command.mounts-after-conversion", Class::Io),
+            Self::MetadataFile { .. } => own("command.metadata-file", Class::Io),
+            Self::MountsFile { .. } => own("command.mounts-file", Class::Io),
+            Self::WriteKeys { .. } => own("command.keys-file", Class::Io),
+            Self::WriteMan { .. } => own("command.manual-page", Class::Io),
+            Self::Signals(_) => own("command.signals", Class::Io),
+            Self::Stdout(_) => own("command.stdout", Class::Io),
+            Self::Json(_) => own("command.json", Class::Io),
+        }
     }
 
     pub(crate) fn code(&self) -> Code {
-        if let Some(error) = self.classified() {
-            return error.class().into();
-        }
         match self {
             Self::NoRelease { .. } | Self::Epoch(_) | Self::Word(_) => Code::Usage,
-            Self::Unkeyed { .. } | Self::NoKeys | Self::NothingMatches(_) => Code::Unkeyed,
-            Self::Damaged { .. } => Code::Damaged,
+            Self::Unkeyed { .. }
+            | Self::Incomplete { .. }
+            | Self::NoKeys
+            | Self::NothingMatches(_) => Code::Unkeyed,
             Self::Ended { signal: Signal::Interrupt } => Code::Interrupted,
             Self::Ended { signal: Signal::Terminate } => Code::Terminated,
-            _ => Code::Failed,
+            _ => self.about().class.into(),
         }
+    }
+
+    /// Prints the failure as a JSON document on stdout.
+    pub(crate) fn print_json(&self) -> Result<(), Self> {
+        let error = FailureReport {
+            error: ErrorReport::with(self, self.about()),
+            hints: self.hints(),
+            exit_code: self.code() as u8,
+        };
+        output::result(&text::to_json(&BTreeMap::from([("error", error)]))?)
     }
 
     /// Prints the failure, its causes, and hints on stderr.
     pub(crate) fn print(&self) {
         let lines = match self {
             Self::Unkeyed { lost, foreign } => missing_keys(lost, foreign),
+            Self::Incomplete { requirement, shortfalls } => incomplete(*requirement, shortfalls),
             failure => vec![failure.to_string()],
         };
         let mut label = error_label();

@@ -66,6 +66,11 @@ pub fn main() -> ExitCode {
         Ok(()) => ExitCode::SUCCESS,
         Err(failure) => {
             failure.print();
+            // After a result, such as that of a verification, the exit code says enough.
+            if arguments.command.is_json() && !output::has_result() {
+                // Why it cannot be printed was said if it can be.
+                let _ = failure.print_json();
+            }
             failure.code().into()
         }
     }

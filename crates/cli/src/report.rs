@@ -12,7 +12,9 @@ use oci2bk::convert::{self, LeftPacked, Shares};
 use oci2bk::gc::Collection;
 use oci2bk::keys::{Keyring, SourceSummary};
 use oci2bk::layout::BadCopy;
-use oci2bk::plan::{Dropped, Lost, LostReason, Miss, NamedImage, Plan, Source, SourceIndex};
+use oci2bk::plan::{
+    Dropped, Lost, LostReason, Miss, NamedImage, Plan, ShortfallKind, Source, SourceIndex,
+};
 use oci2bk::release::Target;
 use oci2bk::text::{self, one_line};
 use serde::Serialize;
@@ -124,6 +126,8 @@ pub(crate) struct Report {
     pub(crate) sources: Vec<Source>,
     pub(crate) key_sources: Vec<KeySource>,
     pub(crate) step_counts: StepCounts,
+    /// Whether the state is all that the caches have.
+    pub(crate) complete: bool,
     pub(crate) lost: Vec<Lost>,
     pub(crate) dropped: Vec<Dropped>,
     pub(crate) misses: Vec<Miss>,
@@ -231,6 +235,7 @@ impl Report {
                 unkeyed: plan.unkeyed().count(),
                 with_results: plan.steps.iter().filter(|step| !step.results.is_empty()).count(),
             },
+            complete: plan.is_complete(),
             lost: plan.lost.clone(),
             dropped: plan.dropped.clone(),
             misses: plan.misses.clone(),
@@ -283,6 +288,20 @@ fn different(lost: &[Lost]) -> usize {
         *known = count.max(*known);
     }
     most.values().sum()
+}
+
+/// Returns what a shortfall is, in a few words.
+pub(crate) fn why(kind: ShortfallKind) -> &'static str {
+    match kind {
+        ShortfallKind::NoKey => "no key",
+        ShortfallKind::Unproven => "no proven key",
+        ShortfallKind::LostInput => "no key below",
+        ShortfallKind::SbomScan => "SBOM scan",
+        ShortfallKind::MissingLayer => "a layer is missing",
+        ShortfallKind::NotFound => "this release of BuildKit looks for another key",
+        ShortfallKind::UnusedLayer => "no step leads to the layer",
+        other => other.name(),
+    }
 }
 
 /// Returns the number of records of `plan` that are lost for `reason`.

@@ -7,12 +7,12 @@ use oci2bk::Degree;
 use oci2bk::convert::{Share, Shares};
 use oci2bk::keys::Keyring;
 use oci2bk::manifest::Style;
-use oci2bk::plan::{Layer, LostReason, Plan, Step};
+use oci2bk::plan::{Layer, Plan, Step};
 use oci2bk::text::{self, one_line, short_digest, size};
 use serde::Serialize;
 
 use crate::mounts::ImportReport;
-use crate::report::{Destination, KeySource, Report, StepCounts, key_sources};
+use crate::report::{Destination, KeySource, Report, StepCounts, key_sources, why};
 use crate::warmth::advice;
 use crate::warning::all_left_packed;
 
@@ -22,6 +22,7 @@ struct PrintedPlan<'a> {
     plan: &'a Plan,
     #[serde(flatten)]
     destination: &'a Destination,
+    complete: bool,
     warmth: Option<Degree>,
     key_sources: Vec<KeySource>,
     shares: Shares,
@@ -35,7 +36,8 @@ pub(crate) fn plan_as_json(
     shares: Shares,
 ) -> Result<String, serde_json::Error> {
     let key_sources = key_sources(keyring.sources());
-    text::to_json(&PrintedPlan { plan, destination, warmth: plan.degree(), key_sources, shares })
+    let (complete, warmth) = (plan.is_complete(), plan.degree());
+    text::to_json(&PrintedPlan { plan, destination, complete, warmth, key_sources, shares })
 }
 
 /// Formats a plan as text, for `--dry-run`.
@@ -53,12 +55,7 @@ pub(crate) fn plan(
     }
     for lost in &plan.lost {
         let name = lost.hint.clone().unwrap_or_else(|| lost.digest.to_string());
-        let why = match lost.reason {
-            LostReason::NoKey => "no key",
-            LostReason::Unproven => "no proven key",
-            LostReason::LostInput => "no key below",
-            LostReason::SbomScan => "SBOM scan",
-        };
+        let why = why(lost.reason.into());
         table.add_row([one_line(&name), format!("({why})"), String::new(), String::new()]);
     }
     let mut lines: Vec<_> = table.lines().map(|line| line.trim_end().to_owned()).collect();

@@ -16,5 +16,5 @@ pub mod digest;
 pub mod gojson;
 mod objects;
 
-pub use class::{Class, Classified};
+pub use class::{About, Class, Classified};
 pub use digest::Digest;

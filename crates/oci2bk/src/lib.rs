@@ -108,6 +108,7 @@
 //! | [`sparse`] | the index of caches without their layers, for `--cache-from` |
 //! | [`root`], [`degree`], [`verify`], [`gc`] | the state in a root, its warmth, its damage, and what a daemon will remove |
 //! | [`limits`], [`json`] | limits on the cost of the input |
+//! | [`error_report`] | errors as data |
 //! | [`progress`], [`cancel`] | following the work, and stopping it |
 //! | [`inspect`], [`explain`], [`text`] | showing the content; the library `graph` draws it |
 
@@ -117,6 +118,7 @@ mod class;
 pub mod config;
 pub mod convert;
 pub mod degree;
+pub mod error_report;
 pub mod explain;
 pub mod export;
 pub mod gc;
@@ -146,13 +148,14 @@ pub mod verify;
 pub use bkstate;
 pub use bkstate::root;
 pub use bkstate::state::State;
-pub use bkstate::{Class, Classified, Digest, Root, Time};
+pub use bkstate::{About, Class, Classified, Digest, Root, Time};
 pub use llb;
 pub use llb::release;
 
 pub use cancel::Cancel;
 pub use convert::Converter;
 pub use degree::Degree;
+pub use error_report::ErrorReport;
 pub use export::CacheExport;
 pub use image::BaseImage;
 pub use inputs::Inputs;

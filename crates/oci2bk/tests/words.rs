@@ -149,3 +149,66 @@ fn options_and_commands_are_told_from_other_words() {
         assert_eq!(named(text), None, "{text}");
     }
 }
+
+/// Returns whether a text is the kind of an error.
+fn is_kind(text: &str) -> bool {
+    let is_word = |part: &str| {
+        let mut chars = part.chars();
+        chars.next().is_some_and(|first| first.is_ascii_lowercase())
+            && chars.all(|char| char == '-' || char.is_ascii_lowercase() || char.is_ascii_digit())
+    };
+    text.split_once('.').is_some_and(|(family, kind)| is_word(family) && is_word(kind))
+}
+
+/// Returns the first arguments of the functions that make kinds.
+fn kinds(tokens: TokenStream, found: &mut Vec<String>) {
+    let mut before = String::new();
+    for token in tokens {
+        match token {
+            TokenTree::Group(group) => {
+                let makes = ["new", "of_limit", "of_reading", "own"].contains(&before.as_str());
+                if let Some(TokenTree::Literal(literal)) = group.stream().into_iter().next()
+                    && makes
+                    && let Ok(text) = syn::parse_str::<syn::LitStr>(&literal.to_string())
+                    && is_kind(&text.value())
+                {
+                    found.push(text.value());
+                }
+                kinds(group.stream(), found);
+                before.clear();
+            }
+            TokenTree::Ident(ident) => before = ident.to_string(),
+            TokenTree::Punct(_) | TokenTree::Literal(_) => before.clear(),
+        }
+    }
+}
+
+#[test]
+fn the_reference_lists_each_kind_of_error_once() {
+    let crates = Path::new(env!("CARGO_MANIFEST_DIR")).parent().unwrap();
+    let mut files = vec![crates.join("cli/src/failure.rs")];
+    for name in ["bkstate", "llb", "oci2bk", "cli"] {
+        sources(&crates.join(name).join("src"), &mut files);
+    }
+    let is_of_classes = |path: &PathBuf| {
+        let text = fs::read_to_string(path).unwrap();
+        text.contains("impl Classified for") || path.ends_with("failure.rs")
+    };
+    files.retain(is_of_classes);
+    files.sort_unstable();
+    files.dedup();
+    assert!(files.len() > 8, "the sources were not found: {files:?}");
+    let mut found = Vec::new();
+    for path in files {
+        // A test has kinds of its own.
+        if !path.ends_with("error_report.rs") {
+            kinds(fs::read_to_string(path).unwrap().parse().unwrap(), &mut found);
+        }
+    }
+    found.sort_unstable();
+    assert!(found.len() > 300, "{}", found.len());
+    let page = fs::read_to_string(crates.join("../docs/reference/errors.md")).unwrap();
+    let rows = page.lines().filter_map(|line| line.strip_prefix("| `")?.split_once('`'));
+    let listed: Vec<_> = rows.map(|(kind, _)| kind.to_owned()).collect();
+    assert_eq!(listed, found);
+}

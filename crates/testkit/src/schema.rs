@@ -90,7 +90,9 @@ pub fn ensure_valid(name: &str, value: &Value) -> Result<()> {
 
 /// Returns the file with the schema of a command's output.
 fn document(words: &[&str], value: &Value) -> Option<&'static str> {
+    let is_error = value.as_object().is_some_and(|document| document.keys().eq(["error"]));
     Some(match *words.first()? {
+        _ if is_error => "error.json",
         "convert" if words.contains(&"--dry-run") => "plan.json",
         "convert" => "convert.json",
         "du" => "du.json",

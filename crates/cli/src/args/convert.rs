@@ -15,6 +15,7 @@ use clap::{Arg, ArgAction, ArgMatches, Args, FromArgMatches, value_parser};
 use oci2bk::image::ImageRef;
 use oci2bk::llb::Platform;
 use oci2bk::mounts::{Selection, Wanted};
+use oci2bk::plan::Requirement;
 use oci2bk::release::Target;
 use oci2bk::source::{ParseSourceError, Source};
 
@@ -99,8 +100,24 @@ pub(crate) struct Convert {
     pub(crate) allow_unkeyed: bool,
 
     /// End with exit code 4 if a step has no key, even if there is no key source at all
-    #[arg(long, conflicts_with = "allow_unkeyed")]
+    ///
+    /// The same as --require keys.
+    #[arg(long, conflicts_with_all = ["allow_unkeyed", "require"])]
     pub(crate) require_keys: bool,
+
+    /// End with exit code 4 if the state would have less than WHAT of the caches
+    ///
+    /// WHAT is all; keys, if every step needs a key; layers, if no layer may be missing; or a number of percent
+    /// of the steps, such as 90%, that builds have to find. Without it, steps without keys are an error if there
+    /// is a key source, and everything else is a warning.
+    #[arg(long, value_name = "WHAT")]
+    pub(crate) require: Option<Requirement>,
+
+    /// Leave out the layers of steps without keys
+    ///
+    /// Only builds with --cache-from of the cache use them.
+    #[arg(long)]
+    pub(crate) drop_unused_layers: bool,
 
     /// Write the index of the caches, without the layers, into DIR, for --cache-from
     ///
@@ -161,6 +178,11 @@ pub(crate) struct Convert {
 const ALL_MOUNTS: &str = "";
 
 impl Convert {
+    /// Returns what the state has to have; `None` if nothing was said about it.
+    pub(crate) fn requirement(&self) -> Option<Requirement> {
+        self.require.or(self.require_keys.then_some(Requirement::Keys))
+    }
+
     /// Returns the cache mounts to import; `None` if they are not to be imported.
     pub(crate) fn mounts(&self) -> Option<Selection> {
         let named = |wanted: &&Wanted| wanted.id("") != ALL_MOUNTS;

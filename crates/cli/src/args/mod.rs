@@ -187,6 +187,27 @@ pub(crate) enum Command {
     Man(Man),
 }
 
+impl Command {
+    /// Returns whether the result is to be JSON.
+    pub(crate) fn is_json(&self) -> bool {
+        let format = match self {
+            Self::Convert(arguments) => arguments.format,
+            Self::Sparse(arguments) => arguments.format,
+            Self::Explain(arguments) => arguments.format,
+            Self::Verify(arguments) => arguments.format,
+            Self::Du(arguments) => arguments.format,
+            Self::Inspect(arguments) => return arguments.format == InspectFormat::Json,
+            Self::Mounts(arguments) => match &arguments.command {
+                MountsCommand::Ls(arguments) => arguments.format,
+                MountsCommand::Export(arguments) => arguments.format,
+                MountsCommand::Import(arguments) => arguments.format,
+            },
+            Self::Keys(_) | Self::Limits | Self::Completions(_) | Self::Man(_) => return false,
+        };
+        format == Format::Json
+    }
+}
+
 #[cfg(test)]
 mod reference;
 #[cfg(test)]

@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 
 use bkstate::state::VerifyError;
-use bkstate::{Class, Classified};
+use bkstate::{About, Class, Classified};
 use oci2bk::explain;
 
 /// Why there is nothing to explain.
@@ -21,18 +21,11 @@ pub(crate) enum ExplainError {
 }
 
 impl Classified for ExplainError {
-    fn class(&self) -> Class {
+    fn about(&self) -> About {
         match self {
-            Self::NoBuild { .. } => Class::Input,
-            Self::Explain(error) => error.class(),
-            Self::State(error) => error.class(),
-        }
-    }
-
-    fn limit_name(&self) -> Option<&'static str> {
-        match self {
-            Self::Explain(error) => error.limit_name(),
-            Self::NoBuild { .. } | Self::State(_) => None,
+            Self::NoBuild { .. } => About::new("explain-build.no-build", Class::Input),
+            Self::Explain(error) => error.about(),
+            Self::State(error) => error.about(),
         }
     }
 }

@@ -62,7 +62,7 @@ impl Failure {
             }
             _ => Vec::new(),
         };
-        let limit = self.classified().and_then(of_limit);
+        let limit = self.about().limit_name.map(raise);
         own.into_iter().chain(limit).collect()
     }
 }

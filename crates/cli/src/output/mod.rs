@@ -8,6 +8,7 @@ mod file;
 use std::error::Error;
 use std::fmt;
 use std::io::{self, IsTerminal as _, Write as _};
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use oci2bk::text;
 
@@ -18,10 +19,19 @@ pub(crate) use file::{FileError, NewFile, is_stdout, write_file, write_into};
 #[error("cannot write the result to stdout")]
 pub(crate) struct StdoutError(#[source] io::Error);
 
+/// Whether a result was written.
+static HAS_RESULT: AtomicBool = AtomicBool::new(false);
+
+/// Returns whether a result was written to stdout, or at least a part of one.
+pub(crate) fn has_result() -> bool {
+    HAS_RESULT.load(Ordering::Relaxed)
+}
+
 /// Writes a page with the result, and a line feed, to stdout.
 ///
 /// A closed pipe is not an error: its reader has what it wanted.
 pub(crate) fn result<E: From<StdoutError>>(page: &str) -> Result<(), E> {
+    HAS_RESULT.store(true, Ordering::Relaxed);
     match write_stdout(format!("{}\n", text::page(page)).as_bytes()) {
         Err(error) if error.kind() == io::ErrorKind::BrokenPipe => Ok(()),
         written => Ok(written.map_err(StdoutError)?),

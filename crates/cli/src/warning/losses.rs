@@ -4,9 +4,10 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use bkstate::Time;
 use bkstate::state::is_ahead;
-use oci2bk::plan::{Lost, LostReason, Miss, MissReason, Plan};
+use oci2bk::Degree;
+use oci2bk::plan::{Lost, LostReason, Miss, MissReason, Plan, ShortfallKind};
 use oci2bk::release::{Releases, Target, Version};
-use oci2bk::text::one_line;
+use oci2bk::text::{one_line, size};
 
 use crate::output::note;
 use crate::report::lost_for;
@@ -46,6 +47,22 @@ pub(crate) fn of_dropped(plan: &Plan) {
     }
     for (layer, steps) in steps_of {
         note(format_args!("warning: the cache lacks layer {layer}, so {} will run", names(&steps)));
+    }
+}
+
+/// Warns on stderr about layers that no step leads to.
+pub(crate) fn of_unused_layers(plan: &Plan) {
+    let shortfalls = plan.shortfalls();
+    let unused = shortfalls.iter().filter(|it| it.kind == ShortfallKind::UnusedLayer);
+    let (count, bytes) = unused.fold((0, 0_u64), |(count, bytes), it| (count + 1, bytes + it.size));
+    // Without any step, the layers are what the state is for.
+    if count > 0 && plan.degree() == Some(Degree::Steps) {
+        let layers = if count == 1 { "1 layer".to_owned() } else { format!("{count} layers") };
+        note(format_args!(
+            "warning: no step leads to {layers} of {}, which only builds with --cache-from of the cache use; \
+             leave them out with --drop-unused-layers",
+            size(bytes)
+        ));
     }
 }
 
@@ -171,6 +188,8 @@ mod tests {
             reason,
             certain,
             exporter: None,
+            inputs: Vec::new(),
+            size: 0,
         }
     }
 

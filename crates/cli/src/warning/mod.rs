@@ -13,7 +13,7 @@ use oci2bk::keys::{SourceDescription, SourceError, UnreadHistory};
 use oci2bk::layout::BadCopy;
 use oci2bk::text::one_line;
 
-pub(crate) use self::losses::{of_dropped, of_future, of_losses, of_releases};
+pub(crate) use self::losses::{of_dropped, of_future, of_losses, of_releases, of_unused_layers};
 use crate::hint::{ELSEWHERE, behind, of_key_source, of_limit, raise};
 use crate::output::{note, with_causes};
 

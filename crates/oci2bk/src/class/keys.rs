@@ -1,7 +1,7 @@
 //! Classes of the errors of key sources, keys files and explanations.
 
 use bkstate::root::{OpenRootError, RootError};
-use bkstate::{Class, Classified};
+use bkstate::{About, Class, Classified};
 
 use crate::explain::ExplainError;
 use crate::keys::{
@@ -11,209 +11,159 @@ use crate::keys::{
 use crate::limits::name;
 
 /// A damaged database as a source of keys is damaged input.
-fn of_input(class: Class) -> Class {
-    if class == Class::Damaged { Class::Input } else { class }
+fn of_input(about: About) -> About {
+    if about.class == Class::Damaged { about.with_class(Class::Input) } else { about }
 }
 
 impl Classified for TooManyOutputs {
-    fn class(&self) -> Class {
-        Class::Limit
-    }
-
-    fn limit_name(&self) -> Option<&'static str> {
-        Some(name::KEY_OUTPUTS)
+    fn about(&self) -> About {
+        About::of_limit("keys.too-many-outputs", name::KEY_OUTPUTS)
     }
 }
 
 impl Classified for DatabaseError {
-    fn class(&self) -> Class {
+    fn about(&self) -> About {
         match self {
-            Self::InUse => Class::InUse,
-            Self::Read(error) => of_input(error.class()),
-            Self::Unknown => Class::Input,
+            Self::InUse => About::new("key-database.in-use", Class::InUse),
+            Self::Read(error) => of_input(error.about()),
+            Self::Unknown => About::new("key-database.unknown", Class::Input),
         }
     }
 }
 
 impl Classified for HistoryError {
-    fn class(&self) -> Class {
+    fn about(&self) -> About {
         match self {
-            Self::Database(error) => of_input(error.class()),
-            Self::Dir(error) => Class::of_reading(&error.source),
-            Self::Io { source, .. } => Class::of_reading(source),
-            Self::TooLarge { .. } | Self::TooComplex { .. } => Class::Limit,
-            Self::Record { .. } | Self::Digest { .. } | Self::Corrupt { .. } => Class::Input,
-        }
-    }
-
-    fn limit_name(&self) -> Option<&'static str> {
-        match self {
-            Self::TooLarge { limit, .. } => Some(limit.name),
-            Self::TooComplex { source, .. } => source.limit_name(),
-            _ => None,
+            Self::Database(error) => of_input(error.about()),
+            Self::Dir(error) => About::of_reading("history.dir", &error.source),
+            Self::Record { .. } => About::new("history.record", Class::Input),
+            Self::Digest { .. } => About::new("history.digest", Class::Input),
+            Self::Io { source, .. } => About::of_reading("history.io", source),
+            Self::Corrupt { .. } => About::new("history.corrupt", Class::Input),
+            Self::TooLarge { limit, .. } => About::of_limit("history.too-large", limit.name),
+            Self::TooComplex { source, .. } => source.about(),
         }
     }
 }
 
 impl Classified for BundleError {
-    fn class(&self) -> Class {
+    fn about(&self) -> About {
         match self {
-            Self::Read(error) => Class::of_reading(error),
-            Self::Tar(error) => error.class(),
-            Self::TooLong { .. }
-            | Self::TooManyMembers { .. }
-            | Self::TooLarge { .. }
-            | Self::TooComplex { .. }
-            | Self::TooDeep
-            | Self::TooManyManifests { .. } => Class::Limit,
-            Self::Corrupt { .. } | Self::NoIndex | Self::Document { .. } => Class::Input,
-        }
-    }
-
-    fn limit_name(&self) -> Option<&'static str> {
-        match self {
-            Self::TooLong { .. } => Some(name::BUNDLE_SIZE),
-            Self::TooManyMembers { .. } => Some(name::BUNDLE_MEMBERS),
-            Self::TooLarge { limit, .. } => Some(limit.name),
-            Self::TooComplex { source, .. } => source.limit_name(),
-            Self::TooManyManifests { .. } => Some(name::MANIFESTS),
-            _ => None,
+            Self::Read(error) => About::of_reading("bundle.read", error),
+            Self::Tar(error) => error.about(),
+            Self::TooLong { .. } => About::of_limit("bundle.too-long", name::BUNDLE_SIZE),
+            Self::TooManyMembers { .. } => {
+                About::of_limit("bundle.too-many-members", name::BUNDLE_MEMBERS)
+            }
+            Self::TooLarge { limit, .. } => About::of_limit("bundle.too-large", limit.name),
+            Self::TooComplex { source, .. } => source.about(),
+            Self::Corrupt { .. } => About::new("bundle.corrupt", Class::Input),
+            Self::NoIndex => About::new("bundle.no-index", Class::Input),
+            Self::Document { .. } => About::new("bundle.document", Class::Input),
+            Self::TooDeep => About::new("bundle.too-deep", Class::Limit),
+            Self::TooManyManifests { .. } => {
+                About::of_limit("bundle.too-many-manifests", name::MANIFESTS)
+            }
         }
     }
 }
 
 impl Classified for AttestationError {
-    fn class(&self) -> Class {
+    fn about(&self) -> About {
         match self {
-            Self::Manifests(error) => error.class(),
-            Self::Blob(error) => error.class(),
-            Self::Document { .. } => Class::Input,
-        }
-    }
-
-    fn limit_name(&self) -> Option<&'static str> {
-        match self {
-            Self::Manifests(error) => error.limit_name(),
-            Self::Blob(error) => error.limit_name(),
-            Self::Document { .. } => None,
+            Self::Manifests(error) => error.about(),
+            Self::Blob(error) => error.about(),
+            Self::Document { .. } => About::new("attestation.document", Class::Input),
         }
     }
 }
 
 impl Classified for ArtifactError {
-    fn class(&self) -> Class {
+    fn about(&self) -> About {
         match self {
-            Self::Manifests(error) => error.class(),
-            Self::Manifest(error) => error.class(),
-            Self::Blob(error) => error.class(),
-        }
-    }
-
-    fn limit_name(&self) -> Option<&'static str> {
-        match self {
-            Self::Manifests(error) => error.limit_name(),
-            Self::Manifest(error) => error.limit_name(),
-            Self::Blob(error) => error.limit_name(),
+            Self::Manifests(error) => error.about(),
+            Self::Manifest(error) => error.about(),
+            Self::Blob(error) => error.about(),
         }
     }
 }
 
 impl Classified for KeysFileError {
-    fn class(&self) -> Class {
+    fn about(&self) -> About {
         match self {
-            Self::TooLarge { .. } => Class::Limit,
-            _ => Class::Input,
+            Self::Json(_) => About::new("keys-file.json", Class::Input),
+            Self::UnknownVersion { .. } => About::new("keys-file.unknown-version", Class::Input),
+            Self::NoDigest { .. } => About::new("keys-file.no-digest", Class::Input),
+            Self::OpDigest { .. } => About::new("keys-file.op-digest", Class::Input),
+            Self::Outputs { .. } => About::new("keys-file.outputs", Class::Input),
+            Self::TooLarge { .. } => About::new("keys-file.too-large", Class::Limit),
         }
     }
 }
 
 impl Classified for SourceError {
-    fn class(&self) -> Class {
+    fn about(&self) -> About {
         match self {
-            Self::Read { source, .. } | Self::Decompress { source, .. } => {
-                Class::of_reading(source)
+            Self::Read { source, .. } => About::of_reading("key-source.read", source),
+            Self::NotAFile { .. } => About::new("key-source.not-a-file", Class::Input),
+            Self::TooLarge { limit, .. } => About::of_limit("key-source.too-large", limit.name),
+            Self::Temporary { .. } => About::new("key-source.temporary", Class::Io),
+            Self::Empty { .. } => About::new("key-source.empty", Class::Input),
+            Self::Decompress { source, .. } => About::of_reading("key-source.decompress", source),
+            Self::Compressed { .. } => About::new("key-source.compressed", Class::Input),
+            Self::Unrecognised { .. } => About::new("key-source.unrecognised", Class::Input),
+            Self::TooComplex { source, .. } => source.about(),
+            Self::Provenance { source, .. } => source.about(),
+            Self::Envelope { .. } => About::new("key-source.envelope", Class::Input),
+            Self::NoProvenance { .. } => About::new("key-source.no-provenance", Class::Input),
+            Self::MetadataFile { .. } => About::new("key-source.metadata-file", Class::Input),
+            Self::Database { source, .. } => source.about(),
+            Self::History { source, .. } => source.about(),
+            Self::NoContent { .. } => About::new("key-source.no-content", Class::Input),
+            Self::UnreadHistory(_) => About::new("key-source.unread-history", Class::Input),
+            Self::EmptyHistory { .. } => About::new("key-source.empty-history", Class::Input),
+            Self::Directory(error) => About::of_reading("key-source.directory", &error.source),
+            Self::EmptyRoot { .. } => About::new("key-source.empty-root", Class::Input),
+            Self::Archive { source, .. } => source.about(),
+            Self::KeysFile { source, .. } => source.about(),
+            Self::Dump { source, .. } => source.about(),
+            Self::NoKnownDirectory { .. } => {
+                About::new("key-source.no-known-directory", Class::Input)
             }
-            Self::Temporary { .. } => Class::Io,
-            Self::TooLarge { .. } | Self::TooComplex { .. } => Class::Limit,
-            Self::TooManyOutputs(error) => error.class(),
-            Self::Provenance { source, .. } => source.class(),
-            Self::Database { source, .. } => source.class(),
-            Self::History { source, .. } => source.class(),
-            Self::Directory(error) | Self::Open(OpenRootError::Root(RootError::Dir(error))) => {
-                Class::of_reading(&error.source)
+            Self::TooManyOutputs(error) => error.about(),
+            Self::Open(OpenRootError::Root(RootError::Dir(error))) => {
+                About::of_reading("key-source.open", &error.source)
             }
-            Self::Archive { source, .. } => source.class(),
-            Self::KeysFile { source, .. } => source.class(),
-            Self::Dump { source, .. } => source.class(),
             // Here the root is the input.
-            Self::Open(OpenRootError::Root(_)) => Class::Input,
-            Self::Open(error) => error.class(),
-            Self::Layout { source, .. } => source.class(),
-            Self::Attestations { source, .. } => source.class(),
-            Self::AttachedKeys { source, .. } => source.class(),
-            Self::NotAFile { .. }
-            | Self::Empty { .. }
-            | Self::Compressed { .. }
-            | Self::Unrecognised { .. }
-            | Self::Envelope { .. }
-            | Self::NoProvenance { .. }
-            | Self::MetadataFile { .. }
-            | Self::NoContent { .. }
-            | Self::UnreadHistory(_)
-            | Self::EmptyHistory { .. }
-            | Self::EmptyRoot { .. }
-            | Self::NoKnownDirectory { .. }
-            | Self::NoHistory { .. }
-            | Self::NoAttestations { .. } => Class::Input,
-        }
-    }
-
-    fn limit_name(&self) -> Option<&'static str> {
-        match self {
-            Self::TooLarge { limit, .. } => Some(limit.name),
-            Self::TooComplex { source, .. } => source.limit_name(),
-            Self::TooManyOutputs(error) => error.limit_name(),
-            Self::History { source, .. } => source.limit_name(),
-            Self::Archive { source, .. } => source.limit_name(),
-            Self::Layout { source, .. } => source.limit_name(),
-            Self::Attestations { source, .. } => source.limit_name(),
-            Self::AttachedKeys { source, .. } => source.limit_name(),
-            _ => None,
+            Self::Open(error @ OpenRootError::Root(_)) => error.about().with_class(Class::Input),
+            Self::Open(error) => error.about(),
+            Self::Layout { source, .. } => source.about(),
+            Self::Attestations { source, .. } => source.about(),
+            Self::AttachedKeys { source, .. } => source.about(),
+            Self::NoHistory { .. } => About::new("key-source.no-history", Class::Input),
+            Self::NoAttestations { .. } => About::new("key-source.no-attestations", Class::Input),
         }
     }
 }
 
 impl Classified for AttachError {
-    fn class(&self) -> Class {
+    fn about(&self) -> About {
         match self {
-            Self::TooManyOutputs { .. } => Class::Limit,
-            Self::KeysFile(error) => error.class(),
-            Self::Manifest(error) => error.class(),
-            Self::Put(error) => error.class(),
-            Self::NothingMatches { .. } => Class::Input,
-        }
-    }
-
-    fn limit_name(&self) -> Option<&'static str> {
-        match self {
-            Self::TooManyOutputs { .. } => Some(name::KEY_OUTPUTS),
-            Self::Manifest(error) => error.limit_name(),
-            Self::Put(error) => error.limit_name(),
-            _ => None,
+            Self::NothingMatches { .. } => About::new("attach.nothing-matches", Class::Input),
+            Self::TooManyOutputs { .. } => {
+                About::of_limit("attach.too-many-outputs", name::KEY_OUTPUTS)
+            }
+            Self::KeysFile(error) => error.about(),
+            Self::Manifest(error) => error.about(),
+            Self::Put(error) => error.about(),
         }
     }
 }
 
 impl Classified for ExplainError {
-    fn class(&self) -> Class {
+    fn about(&self) -> About {
         match self {
-            Self::TooMany { .. } => Class::Limit,
-        }
-    }
-
-    fn limit_name(&self) -> Option<&'static str> {
-        match self {
-            Self::TooMany { .. } => Some(name::COMPARISONS),
+            Self::TooMany { .. } => About::of_limit("explain.too-many", name::COMPARISONS),
         }
     }
 }

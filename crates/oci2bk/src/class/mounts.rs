@@ -1,89 +1,79 @@
 //! Classes of the errors of cache mounts.
 
-use bkstate::{Class, Classified};
+use bkstate::{About, Class, Classified};
 
 use crate::mounts::{MountsError, PackError, ReadMountsError};
 
 impl Classified for ReadMountsError {
-    fn class(&self) -> Class {
+    fn about(&self) -> About {
         match self {
-            Self::Manifests(error) => error.class(),
-            Self::Manifest(error) => error.class(),
-            Self::Blob(error) => error.class(),
-            _ => Class::Input,
-        }
-    }
-
-    fn limit_name(&self) -> Option<&'static str> {
-        match self {
-            Self::Manifests(error) => error.limit_name(),
-            Self::Manifest(error) => error.limit_name(),
-            Self::Blob(error) => error.limit_name(),
-            _ => None,
+            Self::None { .. } => About::new("mounts-document.none", Class::Input),
+            Self::Several { .. } => About::new("mounts-document.several", Class::Input),
+            Self::Version { .. } => About::new("mounts-document.version", Class::Input),
+            Self::NoList { .. } => About::new("mounts-document.no-list", Class::Input),
+            Self::List { .. } => About::new("mounts-document.list", Class::Input),
+            Self::Id { .. } => About::new("mounts-document.id", Class::Input),
+            Self::Owner { .. } => About::new("mounts-document.owner", Class::Input),
+            Self::Twice { .. } => About::new("mounts-document.twice", Class::Input),
+            Self::Archive { .. } => About::new("mounts-document.archive", Class::Input),
+            Self::Manifests(error) => error.about(),
+            Self::Manifest(error) => error.about(),
+            Self::Blob(error) => error.about(),
         }
     }
 }
 
 impl Classified for PackError {
-    fn class(&self) -> Class {
+    fn about(&self) -> About {
         match self {
-            Self::Cancelled => Class::Cancelled,
-            _ => Class::Io,
+            Self::Dir(_) => About::new("pack.dir", Class::Io),
+            Self::Read { .. } => About::new("pack.read", Class::Io),
+            Self::Shorter { .. } => About::new("pack.shorter", Class::Io),
+            Self::Partial { .. } => About::new("pack.partial", Class::Io),
+            Self::Write(_) => About::new("pack.write", Class::Io),
+            Self::Cancelled => About::new("pack.cancelled", Class::Cancelled),
         }
     }
 }
 
 impl Classified for MountsError {
-    fn class(&self) -> Class {
+    fn about(&self) -> About {
         match self {
-            Self::Open(error) => error.class(),
-            Self::Usage(error) => error.class(),
-            Self::State(error) => error.class(),
-            Self::Existing(error) => error.class(),
-            Self::Layout(error) => error.class(),
-            Self::Artifact(error) => error.class(),
-            Self::Blob(error) => error.class(),
-            Self::Manifest(error) => error.class(),
-            Self::WriteLayout(error) => error.class(),
-            Self::Put(error) => error.class(),
-            Self::NewDirectory(error) => error.class(),
-            Self::Staging(error) => error.class(),
-            Self::Verify(error) => error.class(),
-            Self::Unpack { source, .. } => source.class(),
-            Self::Pack { source, .. } => source.class(),
-            Self::Source { source, .. } => source.class(),
-            Self::Read { source, .. } => Class::of_reading(source),
-            Self::Damaged { .. } => Class::Damaged,
-            Self::Cancelled => Class::Cancelled,
-            Self::Dir(_)
-            | Self::NoSuchOwner(_)
-            | Self::Mapped { .. }
-            | Self::NotThere { .. }
-            | Self::Nothing { .. }
-            | Self::NoFiles { .. }
-            | Self::Id { .. }
-            | Self::OnResult { .. }
-            | Self::Twice { .. }
-            | Self::One { .. }
-            | Self::OwnerGiven
-            | Self::Exists { .. }
-            | Self::Unfinished { .. }
-            | Self::Rights { .. }
-            | Self::Copy { .. }
-            | Self::Write(_) => Class::Io,
-        }
-    }
-
-    fn limit_name(&self) -> Option<&'static str> {
-        match self {
-            Self::Layout(error) => error.limit_name(),
-            Self::Artifact(error) => error.limit_name(),
-            Self::Blob(error) => error.limit_name(),
-            Self::Manifest(error) => error.limit_name(),
-            Self::WriteLayout(error) => error.limit_name(),
-            Self::Put(error) => error.limit_name(),
-            Self::Unpack { source, .. } => source.limit_name(),
-            _ => None,
+            Self::Open(error) => error.about(),
+            Self::Usage(error) => error.about(),
+            Self::State(error) => error.about(),
+            Self::Existing(error) => error.about(),
+            Self::Dir(_) => About::new("mounts.dir", Class::Io),
+            Self::NoSuchOwner(_) => About::new("mounts.no-such-owner", Class::Io),
+            Self::Mapped { .. } => About::new("mounts.mapped", Class::Io),
+            Self::NotThere { .. } => About::new("mounts.not-there", Class::Io),
+            Self::Nothing { .. } => About::new("mounts.nothing", Class::Io),
+            Self::NoFiles { .. } => About::new("mounts.no-files", Class::Io),
+            Self::Id { .. } => About::new("mounts.id", Class::Io),
+            Self::OnResult { .. } => About::new("mounts.on-result", Class::Io),
+            Self::Twice { .. } => About::new("mounts.twice", Class::Io),
+            Self::One { .. } => About::new("mounts.one", Class::Io),
+            Self::OwnerGiven => About::new("mounts.owner-given", Class::Io),
+            Self::Exists { .. } => About::new("mounts.exists", Class::Io),
+            Self::Unfinished { .. } => About::new("mounts.unfinished", Class::Io),
+            Self::Rights { .. } => About::new("mounts.rights", Class::Io),
+            Self::Pack { source, .. } => source.about(),
+            Self::Unpack { source, .. } => source.about(),
+            Self::Copy { .. } => About::new("mounts.copy", Class::Io),
+            Self::Source { source, .. } => source.about(),
+            Self::Read { source, .. } => About::of_reading("mounts.read", source),
+            Self::Write(_) => About::new("mounts.write", Class::Io),
+            Self::Layout(error) => error.about(),
+            Self::Artifact(error) => error.about(),
+            Self::Blob(error) => error.about(),
+            Self::Manifest(error) => error.about(),
+            Self::WriteLayout(error) => error.about(),
+            Self::Put(error) => error.about(),
+            Self::NewDirectory(error) => error.about(),
+            Self::Staging(error) => error.about(),
+            Self::Verify(error) => error.about(),
+            Self::Damaged { .. } => About::new("mounts.damaged", Class::Damaged),
+            Self::Cancelled => About::new("mounts.cancelled", Class::Cancelled),
         }
     }
 }

@@ -1,6 +1,6 @@
 //! Classes of the errors of converting into a root, and of examining one.
 
-use bkstate::{Class, Classified};
+use bkstate::{About, Class, Classified};
 
 use crate::convert::ConvertError;
 use crate::inspect::{BuildsError, InspectError, PlaceError, Unread};
@@ -8,153 +8,124 @@ use crate::limits::name;
 use crate::verify::{Damage, MendError, TreeDamage, VerifyError};
 
 impl Classified for ConvertError {
-    fn class(&self) -> Class {
+    fn about(&self) -> About {
         match self {
-            Self::Plan(error) => error.class(),
-            Self::Open(error) => error.class(),
-            Self::Existing(error) => error.class(),
-            Self::Staging(error) => error.class(),
-            Self::Blob(error) => error.class(),
-            Self::NoGoodCopy { .. } => Class::Input,
-            Self::ChainTooLong { .. } | Self::TooManySnapshots { .. } | Self::TooLarge { .. } => {
-                Class::Limit
+            Self::Plan(error) => error.about(),
+            // A bug in this library.
+            Self::NoPlace(_) => About::new("convert.no-place", Class::Io),
+            Self::Open(error) => error.about(),
+            Self::Root(_) => About::new("convert.root", Class::Io),
+            Self::Existing(error) => error.about(),
+            Self::Staging(error) => error.about(),
+            Self::Blob(error) => error.about(),
+            Self::NoGoodCopy { .. } => About::new("convert.no-good-copy", Class::Input),
+            Self::Copy { .. } => About::new("convert.copy", Class::Io),
+            Self::Link { .. } => About::new("convert.link", Class::Io),
+            Self::NothingToStore => About::new("convert.nothing-to-store", Class::Io),
+            Self::ImageWithoutBlobs { .. } => About::new("convert.image-without-blobs", Class::Io),
+            Self::OtherImage { .. } => About::new("convert.other-image", Class::Io),
+            Self::ChainTooLong { .. } => About::new("convert.chain-too-long", Class::Limit),
+            Self::TooManySnapshots { .. } => {
+                About::of_limit("convert.too-many-snapshots", name::SNAPSHOTS)
             }
-            Self::Unpack { source, .. } | Self::Check { source, .. } => source.class(),
+            Self::TooLarge { limit, .. } => About::of_limit("convert.too-large", limit.name),
+            Self::Unpack { source, .. } => source.about(),
+            Self::Check { source, .. } => source.about(),
             // The blob does not match its digest, and it is in the root.
             Self::UnpackExisting { source, .. }
                 if source.is_of_blob() && source.class() == Class::Input =>
             {
-                Class::Damaged
+                source.about().with_class(Class::Damaged)
             }
-            Self::UnpackExisting { source, .. } => source.class(),
-            Self::Compare(error) => error.class(),
-            Self::Cancelled => Class::Cancelled,
-            Self::Verify(error) => error.class(),
-            Self::Damaged { .. } => Class::Damaged,
-            // A bug in this library.
-            Self::NoPlace(_)
-            | Self::Root(_)
-            | Self::Copy { .. }
-            | Self::Link { .. }
-            | Self::NothingToStore
-            | Self::ImageWithoutBlobs { .. }
-            | Self::OtherImage { .. }
-            | Self::Rights { .. } => Class::Io,
-        }
-    }
-
-    fn limit_name(&self) -> Option<&'static str> {
-        match self {
-            Self::Blob(error) => error.limit_name(),
-            Self::TooManySnapshots { .. } => Some(name::SNAPSHOTS),
-            Self::TooLarge { limit, .. } => Some(limit.name),
-            Self::Unpack { source, .. }
-            | Self::Check { source, .. }
-            | Self::UnpackExisting { source, .. } => source.limit_name(),
-            Self::Compare(error) => error.limit_name(),
-            _ => None,
+            Self::UnpackExisting { source, .. } => source.about(),
+            Self::Rights { .. } => About::new("convert.rights", Class::Io),
+            Self::Compare(error) => error.about(),
+            Self::Cancelled => About::new("convert.cancelled", Class::Cancelled),
+            Self::Verify(error) => error.about(),
+            Self::Damaged { .. } => About::new("convert.damaged", Class::Damaged),
         }
     }
 }
 
 impl Classified for VerifyError {
-    fn class(&self) -> Class {
+    fn about(&self) -> About {
         match self {
-            Self::State(error) => error.class(),
-            Self::Plan(error) => error.class(),
-            Self::Unpack(error) => error.class(),
-            Self::Cancelled => Class::Cancelled,
-            Self::Dir(_) | Self::Temporary(_) | Self::Rights(_) | Self::Entry { .. } => Class::Io,
-        }
-    }
-
-    fn limit_name(&self) -> Option<&'static str> {
-        match self {
-            Self::Unpack(error) => error.limit_name(),
-            _ => None,
+            Self::State(error) => error.about(),
+            Self::Plan(error) => error.about(),
+            Self::Dir(_) => About::new("verify.dir", Class::Io),
+            Self::Temporary(_) => About::new("verify.temporary", Class::Io),
+            Self::Rights(_) => About::new("verify.rights", Class::Io),
+            Self::Unpack(error) => error.about(),
+            Self::Entry { .. } => About::new("verify.entry", Class::Io),
+            Self::Cancelled => About::new("verify.cancelled", Class::Cancelled),
         }
     }
 }
 
 impl Classified for MendError {
-    fn class(&self) -> Class {
+    fn about(&self) -> About {
         match self {
-            Self::Verify(error) => error.class(),
-            Self::Existing(error) => error.class(),
-            Self::Staging(error) => error.class(),
-            Self::Root(_) => Class::Io,
-            Self::Damaged { .. } => Class::Damaged,
-        }
-    }
-
-    fn limit_name(&self) -> Option<&'static str> {
-        match self {
-            Self::Verify(error) => error.limit_name(),
-            _ => None,
+            Self::Verify(error) => error.about(),
+            Self::Existing(error) => error.about(),
+            Self::Root(_) => About::new("mend.root", Class::Io),
+            Self::Staging(error) => error.about(),
+            Self::Damaged { .. } => About::new("mend.damaged", Class::Damaged),
         }
     }
 }
 
 impl Classified for Damage {
     /// An exceeded limit of a layer is reported as damage, because the layer cannot be compared.
-    fn class(&self) -> Class {
-        if self.limit_name().is_some() { Class::Limit } else { Class::Damaged }
-    }
-
-    fn limit_name(&self) -> Option<&'static str> {
-        match self {
+    fn about(&self) -> About {
+        let kind = Self::kind(self);
+        let limit = match self {
             Self::Tree(TreeDamage::Layer { source, .. }) => source.limit_name(),
             _ => None,
-        }
+        };
+        limit.map_or(About::new(kind, Class::Damaged), |limit| About::of_limit(kind, limit))
     }
 }
 
 impl Classified for PlaceError {
-    fn class(&self) -> Class {
+    fn about(&self) -> About {
         match self {
-            Self::Read { source, .. } => Class::of_reading(source),
-            Self::Dir(error) => Class::of_reading(&error.source),
-            Self::Source(_) => Class::Input,
+            Self::Source(_) => About::new("place.source", Class::Input),
+            Self::Read { source, .. } => About::of_reading("place.read", source),
+            Self::Dir(error) => About::of_reading("place.dir", &error.source),
             // The same class as for a directory that is not a root.
-            Self::Both { .. } | Self::Neither { .. } => Class::Io,
-            Self::Root(error) => error.class(),
+            Self::Both { .. } => About::new("place.both", Class::Io),
+            Self::Neither { .. } => About::new("place.neither", Class::Io),
+            Self::Root(error) => error.about(),
         }
     }
 }
 
 impl Classified for BuildsError {
-    fn class(&self) -> Class {
+    fn about(&self) -> About {
         match self {
-            Self::Dir(_) => Class::Io,
-            Self::Database { source, .. } => source.class(),
-            Self::Record { .. } => Class::Damaged,
+            Self::Dir(_) => About::new("builds.dir", Class::Io),
+            Self::Database { source, .. } => source.about(),
+            Self::Record { .. } => About::new("builds.record", Class::Damaged),
         }
     }
 }
 
 impl Classified for InspectError {
-    fn class(&self) -> Class {
+    fn about(&self) -> About {
         match self {
-            Self::Open(error) => error.class(),
-            Self::State(error) => error.class(),
-            Self::Dir(_) => Class::Io,
-            Self::Damaged { .. } => Class::Damaged,
+            Self::Open(error) => error.about(),
+            Self::State(error) => error.about(),
+            Self::Dir(_) => About::new("inspect.dir", Class::Io),
+            Self::Damaged { .. } => About::new("inspect.damaged", Class::Damaged),
         }
     }
 }
 
 impl Classified for Unread {
-    fn class(&self) -> Class {
+    fn about(&self) -> About {
         match self {
-            Self::Names(error) => error.class(),
-            Self::Builds(error) => error.class(),
-        }
-    }
-
-    fn limit_name(&self) -> Option<&'static str> {
-        match self {
-            Self::Names(error) => error.limit_name(),
-            Self::Builds(_) => None,
+            Self::Names(error) => error.about(),
+            Self::Builds(error) => error.about(),
         }
     }
 }

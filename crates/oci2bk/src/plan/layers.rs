@@ -165,6 +165,12 @@ impl Layers {
         self.layers[layer].description.as_deref()
     }
 
+    /// Returns the size of the blob of a result's own layer, in bytes. Several results are equivalent.
+    pub(super) fn size(&self, tops: &[LayerIndex]) -> u64 {
+        let layer = tops.first().map(|&top| &self.layers[top]);
+        layer.and_then(|layer| self.blobs.get(&layer.blob)).map_or(0, |blob| blob.size)
+    }
+
     /// Returns the layer of `blob` on top of `below`, created if it is new.
     fn layer(
         &mut self,

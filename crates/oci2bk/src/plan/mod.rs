@@ -88,6 +88,8 @@ mod images;
 mod layers;
 mod named;
 mod pulled;
+mod requirement;
+mod shortfall;
 mod sound;
 mod steps;
 #[cfg(test)]
@@ -95,6 +97,7 @@ pub(crate) mod testing;
 #[cfg(test)]
 mod tests;
 mod translate;
+mod unused;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -118,6 +121,8 @@ pub use error::PlanError;
 pub(crate) use layers::LABEL_ANNOTATION;
 use layers::Layers;
 pub use named::NamedImage;
+pub use requirement::{ParseRequirementError, Requirement};
+pub use shortfall::{Shortfall, ShortfallKind};
 pub use sound::BrokenPlan;
 use steps::Steps;
 use translate::Translation;
@@ -315,11 +320,18 @@ pub struct Lost {
     pub reason: LostReason,
     /// A description: of its layer, or its inputs; for an SBOM scan, the name of the scanner's image.
     pub hint: Option<String>,
+    /// The step as the user wrote it, or the description of its layer, if anything knows it.
+    pub name: Option<String>,
+    /// The names of the steps that it builds on, as far as they are known.
+    pub inputs: Vec<String>,
+    /// The size of its layer, in bytes of its blob; 0 if the cache has none.
+    pub size: u64,
 }
 
 /// Why a record cannot become a step.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "kebab-case")]
+#[non_exhaustive]
 pub enum LostReason {
     /// No key source has its op digest.
     NoKey,
@@ -347,6 +359,10 @@ pub struct Dropped {
     /// The lowest missing layer.
     #[serde(rename = "missing_blob")]
     pub missing: Digest,
+    /// The names of the steps that it builds on, as far as they are known.
+    pub inputs: Vec<String>,
+    /// The size of the missing layer, in bytes of its blob; 0 if the cache does not describe it.
+    pub size: u64,
 }
 
 /// A step that the target will not find, or may not, because it has another name in the release that exported
@@ -367,6 +383,10 @@ pub struct Miss {
     /// If it depends on the release of the exporter, those with which it may not be found.
     #[serde(rename = "exporter_releases")]
     pub exporter: Option<Releases>,
+    /// The names of the steps that it builds on, as far as they are known.
+    pub inputs: Vec<String>,
+    /// The size of its layer, in bytes of its blob; 0 if the cache has none.
+    pub size: u64,
 }
 
 /// Why the target may not find a step.
@@ -423,14 +443,22 @@ impl Plan {
         for export in exports {
             let translation = Translation::new(export, keyring, target);
             let source = sources.push_and_get_key(Source::of(export, &translation));
-            misses.extend(translation.misses(source));
             let tops = layers.add(source, export).map_err(|it| PlanError::of(&sources.raw, &it))?;
-            steps.add(source, export, &translation, &tops, &mut layers);
+            let fates = steps.add(source, export, &translation, &tops, &mut layers);
+            let records = &export.config.records;
+            misses.extend(translation.misses(source).map(|(index, miss)| Miss {
+                inputs: steps.inputs(&records[index], &fates),
+                size: layers.size(&tops[index]),
+                ..miss
+            }));
+            let described = &export.manifest.layers;
             dropped.extend(export.config.dropped.iter().map(|result| Dropped {
                 source,
                 record: result.digest,
                 name: keyring.get(&result.digest).and_then(|key| key.name.clone()),
                 missing: result.missing,
+                inputs: steps.inputs(&records[result.record], &fates),
+                size: described.get(&result.missing).map_or(0, |blob| blob.descriptor.size),
             }));
         }
         layers.date();

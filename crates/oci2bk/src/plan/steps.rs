@@ -12,7 +12,7 @@ use typed_index_collections::{TiSlice, TiVec, ti_vec};
 use super::layers::{Layers, Tops};
 use super::translate::Translation;
 use super::{LayerIndex, Lost, LostReason, SourceIndex, Step, StepIndex, StepLink, StepResult};
-use crate::config::{Record, RecordIndex};
+use crate::config::{Input, Record, RecordIndex};
 use crate::export::CacheExport;
 use crate::keys::Resolved;
 
@@ -31,6 +31,14 @@ pub(super) struct Steps {
     results: BTreeSet<(StepIndex, LayerIndex)>,
 }
 
+/// What became of the records of an export.
+pub(super) struct Fates {
+    /// The step of each record, if it has one.
+    steps: TiVec<RecordIndex, Option<StepIndex>>,
+    /// The names of the others, if they are known.
+    lost: BTreeMap<RecordIndex, String>,
+}
+
 impl Steps {
     /// Adds the records of `export`, whose results have the layers `tops`.
     pub(super) fn add(
@@ -40,34 +48,48 @@ impl Steps {
         translation: &Translation<'_>,
         tops: &Tops,
         layers: &mut Layers,
-    ) {
+    ) -> Fates {
         let records = &export.config.records;
-        let mut step_of_record: TiVec<RecordIndex, _> = ti_vec![None; records.len()];
+        let steps = ti_vec![None; records.len()];
+        let mut fates = Fates { steps, lost: BTreeMap::new() };
         for &index in export.config.records_inputs_first() {
             let (record, tops) = (&records[index], &tops[index]);
             let key = translation.key(record);
-            let step = match self.links(record, translation, &step_of_record) {
-                Ok(links) => self.step(record, key, links),
+            match self.links(record, translation, &fates.steps) {
+                Ok(links) => {
+                    let step = self.step(record, key, links);
+                    self.add_results(step, record, tops, layers);
+                    fates.steps[index] = Some(step);
+                }
                 Err(reason) => {
                     let scanner =
                         translation.scanner(index).filter(|_| reason == LostReason::NoKey);
-                    if let Some(image) = scanner {
-                        let (reason, hint) = (LostReason::SbomScan, image.map(str::to_owned));
-                        self.lost.push(Lost { source, digest: record.digest, reason, hint });
-                        continue;
-                    }
-                    let hint = key.and_then(|key| key.name.clone());
-                    let described =
-                        || tops.iter().find_map(|&top| layers.description(top)).map(str::to_owned);
-                    let above = || self.hint(record, &step_of_record);
-                    let hint = hint.or_else(described).or_else(above);
-                    self.lost.push(Lost { source, digest: record.digest, reason, hint });
-                    continue;
+                    let reason = scanner.map_or(reason, |_| LostReason::SbomScan);
+                    let named = key.and_then(|key| key.name.as_deref());
+                    let described = || tops.iter().find_map(|&top| layers.description(top));
+                    let name = named.or_else(described).map(str::to_owned);
+                    let inputs = self.inputs(record, &fates);
+                    let hint = match scanner {
+                        Some(image) => image.map(str::to_owned),
+                        None => name.clone().or_else(|| self.hint(record, &fates.steps)),
+                    };
+                    let size = layers.size(tops);
+                    fates.lost.extend(name.clone().map(|name| (index, name)));
+                    let digest = record.digest;
+                    self.lost.push(Lost { source, digest, reason, hint, name, inputs, size });
                 }
-            };
-            self.add_results(step, record, tops, layers);
-            step_of_record[index] = Some(step);
+            }
         }
+        fates
+    }
+
+    /// Returns the names of the steps that `record` builds on, one for each input, as far as they are known.
+    pub(super) fn inputs(&self, record: &Record, fates: &Fates) -> Vec<String> {
+        let name_of = |input: &Input| match fates.steps[input.record] {
+            Some(step) => self.steps[step].name.clone(),
+            None => fates.lost.get(&input.record).cloned(),
+        };
+        record.inputs.iter().filter_map(|input| input.iter().find_map(name_of)).collect()
     }
 
     /// Returns the edges to `record`, or why there can be none.

@@ -7,7 +7,7 @@ use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use bkstate::{Class, Classified, Root};
+use bkstate::{About, Classified, Root};
 use oci2bk::convert::{ConvertError, Converter, Report};
 use oci2bk::export::{CacheExport, ExportError};
 use oci2bk::keys::{Keyring, SourceError};
@@ -40,12 +40,8 @@ impl Fault {
 }
 
 impl Classified for Fault {
-    fn class(&self) -> Class {
-        self.error().class()
-    }
-
-    fn limit_name(&self) -> Option<&'static str> {
-        self.error().limit_name()
+    fn about(&self) -> About {
+        self.error().about()
     }
 }
 

@@ -264,6 +264,27 @@ fn of_roots(documents: &mut Documents, place: &Place) {
     documents.run("verify.json", &mut with_root("verify", &natural.root()), 5);
 }
 
+/// A failure before there is a result is a document too, and one after it is none.
+fn of_failures(documents: &mut Documents) {
+    let mut limited = convert(index(), &Place::new());
+    documents.run("error.json", limited.arg("--limit=manifest=10"), 3);
+    let (_, told) = documents.0.last().unwrap();
+    let told = &told["error"];
+    assert_eq!((&told["class"], &told["limit"]), (&json!("limit"), &json!("manifest")), "{told}");
+    assert_eq!(told["hints"], json!(["allow for more with --limit manifest=VALUE"]));
+    documents.run("error.json", &mut with_root("du", Path::new("/nowhere/at/all")), 1);
+    documents.run(
+        "error.json",
+        convert([fixture("index/cache")], &Place::new()).arg("--require-keys"),
+        4,
+    );
+    let (_, told) = documents.0.last().unwrap();
+    assert_eq!(
+        (&told["error"]["kind"], &told["error"]["exit_code"]),
+        (&json!("command.unkeyed"), &json!(4))
+    );
+}
+
 fn of_builds(documents: &mut Documents, place: &Place) {
     let [cache, option, keys] = index();
     let other = place.temp.path().join("edited.json");
@@ -298,6 +319,7 @@ fn documents() -> Vec<(&'static str, Value)> {
     of_plans(&mut documents, &place);
     of_roots(&mut documents, &place);
     of_builds(&mut documents, &place);
+    of_failures(&mut documents);
     documents.0
 }
 

@@ -9,7 +9,8 @@ use llb::release::{Class, Contents, Releases};
 use llb::{Patterns, Vertex};
 
 use super::{Translation, may_be_contents};
-use crate::config::{Input, Record};
+use crate::config::{Input, Record, RecordIndex};
+use crate::index::by_index;
 use crate::keys::Resolved;
 use crate::plan::{Miss, MissReason, SourceIndex};
 
@@ -21,9 +22,14 @@ struct Why {
 }
 
 impl Translation<'_> {
-    /// Returns the records that the target will not find, or may not, although they become steps.
-    pub(in crate::plan) fn misses(&self, source: SourceIndex) -> impl Iterator<Item = Miss> {
-        self.records.iter().filter_map(move |record| {
+    /// Returns the records that the target will not find, or may not, although they become steps. What they
+    /// cost is not known here.
+    pub(in crate::plan) fn misses(
+        &self,
+        source: SourceIndex,
+    ) -> impl Iterator<Item = (RecordIndex, Miss)> {
+        let records = by_index(self.records).iter_enumerated();
+        records.filter_map(move |(index, record): (RecordIndex, &Record)| {
             let key = self.key(record)?;
             let exporter = self.exporter_of(key)?;
             let Why { reason, certain, exporter } = match &key.vertex {
@@ -33,7 +39,9 @@ impl Translation<'_> {
                 Some(vertex) => self.hashed_otherwise(exporter, record, vertex)?,
             };
             let (record, name) = (record.digest, key.name.clone());
-            Some(Miss { source, record, name, reason, certain, exporter })
+            let (inputs, size) = (Vec::new(), 0);
+            let miss = Miss { source, record, name, reason, certain, exporter, inputs, size };
+            Some((index, miss))
         })
     }
 
