@@ -4,19 +4,24 @@
 //! use std::path::Path;
 //!
 //! use oci2bk::error_report::ErrorReport;
-//! use oci2bk::{CacheExport, Limits};
+//! use oci2bk::{About, CacheExport, Class, Limits};
 //!
 //! let uploads = Path::new("/srv/uploads");
 //! let source = "/srv/uploads/7/cache".parse()?;
 //! let error = CacheExport::read_sources(&[source], &Limits::untrusted()).unwrap_err();
 //!
 //! let report = ErrorReport::of(&error);
-//! assert_eq!((report.kind, report.class.as_str()), ("layout.open", "input"));
+//! assert_eq!((report.kind, report.class), ("layout.open", Class::Io));
 //! assert!(report.message.contains("/srv/uploads/7/cache"));
 //!
 //! // Who sent the upload is not to learn where it lies.
 //! let shown = report.hiding(&[(uploads, "your upload")]);
 //! assert!(shown.message.contains("your upload/7/cache"), "{}", shown.message);
+//!
+//! // An error of a caller, which knows what it is about.
+//! let full = std::io::Error::from(std::io::ErrorKind::StorageFull);
+//! let report = ErrorReport::with(&full, About::new("service.disk-full", Class::Io));
+//! assert_eq!(report.limit, None);
 //! # Ok::<(), Box<dyn std::error::Error>>(())
 //! ```
 

@@ -60,8 +60,40 @@
 //!
 //! # What will be missing
 //!
-//! Steps that a daemon will not find are known before anything is written, so that the caller can decide
-//! whether that is acceptable:
+//! What makes the state less than the caches is known before anything is written, so that the caller can
+//! decide whether that is acceptable:
+//!
+//! ```
+//! use oci2bk::plan::{ParseRequirementError, Requirement, Shortfall, ShortfallKind};
+//! use oci2bk::{CacheExport, Keyring, Limits, Plan};
+//!
+//! let limits = Limits::default();
+//! let exports = CacheExport::read_sources(&["../../fixtures/index/cache".parse()?], &limits)?;
+//! let mut keyring = Keyring::for_exports(&exports);
+//! let mut plan = Plan::new(&exports, &keyring)?;
+//! assert!(!plan.is_complete());
+//! for Shortfall { kind, name, inputs, size, .. } in plan.shortfalls() {
+//!     let name = name.unwrap_or_else(|| format!("a step after {}", inputs.join(" and ")));
+//!     println!("{}: {name}, {size} bytes", kind.name());
+//! }
+//!
+//! // A caller can ask for less than all. Without keys, hardly any step can be found.
+//! assert!(plan.unmet(Requirement::Layers).is_empty());
+//! let half: Requirement = "50%".parse()?;
+//! assert!(!plan.unmet(half).is_empty());
+//! assert_eq!("some".parse::<Requirement>(), Err(ParseRequirementError("some".to_owned())));
+//!
+//! // Layers of steps without keys only help builds that import the cache.
+//! let is_unused = |it: &Shortfall| it.kind == ShortfallKind::UnusedLayer;
+//! let dropped = plan.drop_unused_layers();
+//! assert!(!dropped.is_empty() && !plan.shortfalls().iter().any(is_unused));
+//!
+//! keyring.read("../../fixtures/index/keys/provenance.json", &limits)?;
+//! assert!(Plan::new(&exports, &keyring)?.is_complete());
+//! # Ok::<(), Box<dyn std::error::Error>>(())
+//! ```
+//!
+//! Some steps a daemon may find or not:
 //!
 //! ```
 //! use oci2bk::plan::{Dropped, Miss, MissReason};

@@ -7,20 +7,6 @@ use std::str::FromStr;
 use super::{Plan, Shortfall, ShortfallKind};
 
 /// How much of the caches a state has to have.
-///
-/// ```
-/// use oci2bk::plan::Requirement;
-/// use oci2bk::{CacheExport, Keyring, Limits, Plan};
-///
-/// let exports = CacheExport::read_sources(&["../../fixtures/index/cache".parse()?], &Limits::default())?;
-/// let plan = Plan::new(&exports, &Keyring::for_exports(&exports))?;
-/// assert!(plan.unmet(Requirement::Layers).is_empty());
-/// let half: Requirement = "50%".parse()?;
-/// assert_eq!(half, Requirement::Steps { percent: 50 });
-/// // Without keys, hardly any step can be found.
-/// assert!(!plan.unmet(half).is_empty());
-/// # Ok::<(), Box<dyn std::error::Error>>(())
-/// ```
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Requirement {

@@ -94,33 +94,6 @@ impl Plan {
     /// Returns everything that makes the state less than the caches: steps without a key and those on them,
     /// results with missing layers, steps that a daemon of the target's release will not find, and layers that
     /// no step leads to. What a daemon only may not find is in [`misses`](Self::misses).
-    ///
-    /// ```
-    /// use oci2bk::plan::{Shortfall, ShortfallKind};
-    /// use oci2bk::{CacheExport, Keyring, Limits, Plan};
-    ///
-    /// let limits = Limits::default();
-    /// let exports = CacheExport::read_sources(&["../../fixtures/index/cache".parse()?], &limits)?;
-    /// let mut keyring = Keyring::for_exports(&exports);
-    /// let mut plan = Plan::new(&exports, &keyring)?;
-    /// assert!(!plan.is_complete());
-    /// for Shortfall { kind, name, inputs, size, .. } in plan.shortfalls() {
-    ///     let name = name.unwrap_or_else(|| format!("a step after {}", inputs.join(" and ")));
-    ///     println!("{}: {name}, {size} bytes", kind.name());
-    /// }
-    ///
-    /// // Layers of steps without keys only help builds that import the cache.
-    /// let unused = |plan: &Plan| {
-    ///     plan.shortfalls().iter().filter(|it| it.kind == ShortfallKind::UnusedLayer).count()
-    /// };
-    /// let dropped: Vec<_> = plan.drop_unused_layers();
-    /// assert!(!dropped.is_empty() && unused(&plan) == 0);
-    ///
-    /// keyring.read("../../fixtures/index/keys/provenance.json", &limits)?;
-    /// let plan = Plan::new(&exports, &keyring)?;
-    /// assert!(plan.is_complete());
-    /// # Ok::<(), Box<dyn std::error::Error>>(())
-    /// ```
     pub fn shortfalls(&self) -> Vec<Shortfall> {
         let lost = self.lost.iter().map(Shortfall::from);
         let dropped = self.dropped.iter().map(|dropped| Shortfall {

@@ -75,8 +75,8 @@ fn words_that_name_no_source_are_told_how_to_get_one() {
         assert_eq!(of(words, 2), [copy], "{words:?}");
     }
     // A path that does not exist may be a name.
-    assert_eq!(of(&["inspect", "a.io/b:c"], 3), [copy]);
-    assert_eq!(of(&["inspect", "/nowhere/cache"], 3), [""; 0]);
+    assert_eq!(of(&["inspect", "a.io/b:c"], 1), [copy]);
+    assert_eq!(of(&["inspect", "/nowhere/cache"], 1), [""; 0]);
 }
 
 #[test]

@@ -148,7 +148,7 @@ fn a_full_stdout_is_a_failure() {
 fn help_tells_the_exit_codes_and_goes_to_stdout() {
     for words in [&["--help"][..], &["convert", "--help"]] {
         let printed = Printed::of(command().args(words), 0);
-        for code in ["0  done", "3  the input cannot be read", "6  the root is in use"] {
+        for code in ["0  done", "3  the input is damaged", "6  the root is in use"] {
             assert!(printed.stdout.contains(code), "{}", printed.stdout);
         }
         assert_eq!(printed.stderr, "");
