@@ -11,7 +11,7 @@
 //! let error = CacheExport::read_sources(&[source], &Limits::untrusted()).unwrap_err();
 //!
 //! let report = ErrorReport::of(&error);
-//! assert_eq!((report.kind, report.class), ("layout.open", Class::Io));
+//! assert_eq!((report.kind, report.class), ("layout.not-found", Class::Io));
 //! assert!(report.message.contains("/srv/uploads/7/cache"));
 //!
 //! // Who sent the upload is not to learn where it lies.

@@ -110,7 +110,7 @@ impl Classified for MirrorError {
 impl Classified for LayoutError {
     fn about(&self) -> About {
         match self {
-            Self::NotFound { .. } => About::new("layout.not-found", Class::Input),
+            Self::NotFound { .. } => About::new("layout.not-found", Class::Io),
             Self::Open { source, .. } => About::of_reading("layout.open", source),
             Self::NotALayout { .. } => About::new("layout.not-a-layout", Class::Input),
             Self::Archive { source, .. } => source.about(),

@@ -99,8 +99,13 @@ fn exit_2_the_command_line_is_wrong() {
 
 /// Asserts that the arguments are rejected as bad input, with a message, and that nothing is written.
 fn bad_input(words: &[&str], said: &[&str]) {
+    refused(3, words, said);
+}
+
+/// Expects that nothing is written.
+fn refused(code: i32, words: &[&str], said: &[&str]) {
     let place = Place::new();
-    let printed = Printed::of(&mut convert(words, &place), 3);
+    let printed = Printed::of(&mut convert(words, &place), code);
     printed.says(said);
     assert_eq!(printed.stderr.lines().filter(|line| line.starts_with("error: ")).count(), 1);
     assert_eq!(printed.stdout, "");
@@ -108,18 +113,24 @@ fn bad_input(words: &[&str], said: &[&str]) {
 }
 
 #[test]
+fn exit_1_the_path_of_the_source_leads_nowhere() {
+    let cache = fixture("index/cache");
+    refused(1, &["/nowhere/cache"], &["/nowhere/cache is not there"]);
+    for (word, said) in [(":", "has an empty tag"), ("@sha256:abc", "has a malformed digest")] {
+        refused(1, &[&format!("{cache}{word}")], &["is not there", said]);
+    }
+    let copy = "regctl image copy ghcr.io/team/cache:main";
+    refused(1, &["ghcr.io/team/cache:main"], &[copy]);
+}
+
+#[test]
 fn exit_3_the_source_is_no_cache() {
     let temp = tempfile::tempdir().unwrap();
     let empty = temp.path().to_str().unwrap();
     let cache = fixture("index/cache");
-    bad_input(&["/nowhere/cache"], &["/nowhere/cache is not there"]);
     let digest = format!("sha256:{}", "0".repeat(64));
-    for (word, said) in [(":", "has an empty tag"), ("@sha256:abc", "has a malformed digest")] {
-        bad_input(&[&format!("{cache}{word}")], &["is not there", said]);
-    }
     bad_input(&[&format!("{cache}:nightly")], &["no entry with the tag \"nightly\"", "latest"]);
     bad_input(&[&format!("{cache}@{digest}")], &[&digest]);
-    bad_input(&["ghcr.io/team/cache:main"], &["regctl image copy ghcr.io/team/cache:main"]);
     bad_input(&[empty], &["index.json", "--cache-to type=local"]);
     fs::write(temp.path().join("index.json"), r#"{"manifests":[]}"#).unwrap();
     bad_input(&[empty], &["has no cache and no image", "--cache-to type=local"]);
@@ -220,10 +231,7 @@ fn archives_are_taken_as_people_make_them() {
 #[test]
 fn exit_3_the_keys_are_none() {
     let cache = fixture("index/cache");
-    let place = Place::new();
-    let printed = Printed::of(&mut convert([&*cache, "--keys", "/nowhere/keys"], &place), 1);
-    printed.says(&["/nowhere/keys", "because: "]);
-    assert!(!place.root().exists());
+    refused(1, &[&cache, "--keys", "/nowhere/keys"], &["/nowhere/keys", "because: "]);
     bad_input(
         &[&cache, "--keys", "/dev/null"],
         &["/dev/null", "neither a file, a directory nor a pipe"],
