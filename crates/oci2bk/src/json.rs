@@ -11,7 +11,7 @@
 //!
 //! // The reader decides how many values the provenance of a build may have.
 //! let limits = Limits { json_objects: 100, ..Limits::default() };
-//! let provenance = "../../fixtures/index/keys/provenance.json";
+//! let provenance = "fixtures/index/keys/provenance.json";
 //! let Err(SourceError::TooComplex { source, .. }) = read_source(provenance.as_ref(), &limits) else {
 //!     panic!("a build of more than 100 objects was read");
 //! };

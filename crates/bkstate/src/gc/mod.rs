@@ -5,7 +5,7 @@
 //! ([`GcConfig`], [`Policy`]). [`Policy::losses`] says what they remove from a state of a given size, and
 //! [`GcConfig::keeping`] how to configure the daemon so that they remove nothing.
 //!
-//! All of it is as in BuildKit v0.17 and later. See `docs/format/gc.md`.
+//! All of it is as in BuildKit v0.17 and later. See [`docs/format/gc.md`].
 //!
 //! ```
 //! use std::time::Duration;
@@ -58,6 +58,8 @@
 //! assert_eq!(source, ParseDurationError { text: "2d".to_owned() });
 //! # Ok::<(), Box<dyn std::error::Error>>(())
 //! ```
+//!
+//! [`docs/format/gc.md`]: https://github.com/oci2bk/oci2bk/blob/main/docs/format/gc.md
 
 mod amount;
 mod config;

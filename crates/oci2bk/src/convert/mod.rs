@@ -15,9 +15,9 @@
 //! use oci2bk::{CacheExport, Cancel, Converter, Keyring, Limits, Plan};
 //!
 //! let limits = Limits::default();
-//! let exports = CacheExport::read_sources(&["../../fixtures/zstd/cache".parse()?], &limits)?;
+//! let exports = CacheExport::read_sources(&["fixtures/zstd/cache".parse()?], &limits)?;
 //! let mut keyring = Keyring::for_exports(&exports);
-//! keyring.read("../../fixtures/zstd/keys/cache.db", &limits)?;
+//! keyring.read("fixtures/zstd/keys/cache.db", &limits)?;
 //! let plan = Plan::new(&exports, &keyring)?;
 //!
 //! let temporary = tempfile::tempdir()?;

@@ -2,7 +2,7 @@
 //!
 //! A daemon looks up each step of a build by its op and the keys of its inputs. [`Explainer`] does the same
 //! with the records of an export or the state of a root. For each step it says whether it is found, and for
-//! the first missing one, how it differs. See `docs/format/solver.md`.
+//! the first missing one, how it differs. See [`docs/format/solver.md`].
 //!
 //! ```
 //! use oci2bk::explain::{
@@ -14,10 +14,10 @@
 //! use oci2bk::{CacheExport, Limits};
 //!
 //! let limits = Limits::default();
-//! let exports = CacheExport::read_all(&"../../fixtures/index/cache".parse()?, &limits)?;
+//! let exports = CacheExport::read_all(&"fixtures/index/cache".parse()?, &limits)?;
 //! let mut cache = Cache::of_exports(&exports);
 //! // The ops of the cached build, for comparison.
-//! let provenance = "../../fixtures/index/keys/provenance.json".as_ref();
+//! let provenance = "fixtures/index/keys/provenance.json".as_ref();
 //! cache.learn(read_source(provenance, &limits)?, &limits)?;
 //! cache.learn_layouts(&exports)?;
 //! let explainer = Explainer::new(&cache, &limits);
@@ -61,8 +61,8 @@
 //! use oci2bk::{CacheExport, Converter, Keyring, Limits, Plan, Root};
 //!
 //! let limits = Limits::default();
-//! let metadata = "../../fixtures/min/keys/metadata.json";
-//! # let exports = CacheExport::read_sources(&["../../fixtures/min/cache".parse()?], &limits)?;
+//! let metadata = "fixtures/min/keys/metadata.json";
+//! # let exports = CacheExport::read_sources(&["fixtures/min/cache".parse()?], &limits)?;
 //! # let mut keyring = Keyring::for_exports(&exports);
 //! # keyring.read(metadata, &limits)?;
 //! # let plan = Plan::new(&exports, &keyring)?;
@@ -87,6 +87,8 @@
 //! assert_eq!(ended.unwrap_err(), ExplainError::TooMany { limit: 1 });
 //! # Ok::<(), Box<dyn std::error::Error>>(())
 //! ```
+//!
+//! [`docs/format/solver.md`]: https://github.com/oci2bk/oci2bk/blob/main/docs/format/solver.md
 
 mod asked;
 mod difference;

@@ -14,7 +14,7 @@
 //! use oci2bk::{BaseImage, CacheExport, Digest, Keyring, Limits, Plan};
 //!
 //! let limits = Limits::default();
-//! let image: ImageRef = "debian=../../fixtures/manifest/keys/image".parse()?;
+//! let image: ImageRef = "debian=fixtures/manifest/keys/image".parse()?;
 //! let repository: &Repository = image.repository.as_ref().expect("it is given");
 //! assert_eq!((repository.host_name(), &*repository.path), ("docker.io", "library/debian"));
 //!
@@ -33,7 +33,7 @@
 //! assert_eq!(images[0].absent, Vec::<Absent>::new());
 //!
 //! // Without layers, only documents that a step starts from get into the state.
-//! let exports = CacheExport::read_sources(&["../../fixtures/manifest/cache".parse()?], &limits)?;
+//! let exports = CacheExport::read_sources(&["fixtures/manifest/cache".parse()?], &limits)?;
 //! let mut plan = Plan::new(&exports, &Keyring::for_exports(&exports))?;
 //! let unused = plan.add_images(&images);
 //! assert_eq!(unused, [image.to_string()]);
@@ -43,7 +43,7 @@
 //! plan.add_images_of(&exports)?;
 //!
 //! // A layout that does not say which repository it is a copy of.
-//! let error = BaseImage::read(&"../../fixtures/manifest/keys/image".parse()?, &limits).unwrap_err();
+//! let error = BaseImage::read(&"fixtures/manifest/keys/image".parse()?, &limits).unwrap_err();
 //! assert!(matches!(error, ImageError::Unnamed { .. }));
 //! let error = "Debian!=./image".parse::<ImageRef>().unwrap_err();
 //! let ParseImageError::Repository(ParseRepositoryError { text }) = error else { panic!("{error}") };

@@ -321,9 +321,9 @@ fn listed(paths: &[PathBuf]) -> String {
 /// use oci2bk::{CacheExport, Keyring, Limits};
 ///
 /// let limits = Limits { key_outputs: 10, ..Limits::default() };
-/// let exports = CacheExport::read_sources(&["../../fixtures/index/cache".parse()?], &limits)?;
+/// let exports = CacheExport::read_sources(&["fixtures/index/cache".parse()?], &limits)?;
 /// let mut keyring = Keyring::for_exports(&exports);
-/// let error = keyring.read("../../fixtures/index/keys/provenance.json", &limits).unwrap_err();
+/// let error = keyring.read("fixtures/index/keys/provenance.json", &limits).unwrap_err();
 /// assert!(matches!(error, SourceError::TooManyOutputs(TooManyOutputs { limit: 10, .. })));
 /// # Ok::<(), Box<dyn std::error::Error>>(())
 /// ```

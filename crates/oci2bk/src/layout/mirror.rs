@@ -3,8 +3,10 @@
 //!
 //! A manifest is the config of a cache, extended by the descriptor data of each layer (BuildKit v0.34.2
 //! `cache/remotecache/s3/s3.go` and `azblob/exporter.go` `Finalize`). From that the manifest of a cache in
-//! image-manifest style is [generated](made); the object itself is its config. `docs/format/mirror.md` has
+//! image-manifest style is [generated](made); the object itself is its config. [`docs/format/mirror.md`] has
 //! the whole format.
+//!
+//! [`docs/format/mirror.md`]: https://github.com/oci2bk/oci2bk/blob/main/docs/format/mirror.md
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::io::{self, Read as _};

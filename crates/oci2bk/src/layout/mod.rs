@@ -14,7 +14,7 @@
 //! use oci2bk::layout::{BlobError, BlobFile, Descriptor, Layout};
 //! use oci2bk::{Digest, Limits};
 //!
-//! let layout = Layout::open("../../fixtures/zstd/cache".as_ref(), &Limits::default())?;
+//! let layout = Layout::open("fixtures/zstd/cache".as_ref(), &Limits::default())?;
 //! let [cache] = layout.entries() else { panic!("{} has several", layout.path().display()) };
 //! assert!(layout.is_directory() && layout.annotations().is_empty());
 //!
@@ -98,7 +98,7 @@
 //! use oci2bk::layout::{Layout, Platform};
 //! use oci2bk::manifest::Document;
 //!
-//! let image = Layout::open("../../fixtures/manifest/keys/image".as_ref(), &Limits::default())?;
+//! let image = Layout::open("fixtures/manifest/keys/image".as_ref(), &Limits::default())?;
 //! let Document::Index(index) = Document::read(&image, &image.entries()[0])? else {
 //!     panic!("it is for one platform");
 //! };

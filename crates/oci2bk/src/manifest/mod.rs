@@ -21,7 +21,7 @@
 //! };
 //! use oci2bk::source::Reference;
 //!
-//! let layout = Layout::open("../../fixtures/zstd/cache".as_ref(), &Limits::default())?;
+//! let layout = Layout::open("fixtures/zstd/cache".as_ref(), &Limits::default())?;
 //! let Selected::Cache { found, manifest: cache } = select(&layout, &Reference::Default)? else {
 //!     panic!("it is in an image");
 //! };
