@@ -74,7 +74,7 @@ mod userns;
 pub mod varint;
 pub mod worker;
 
-pub use codec::{Class, Classified, gojson};
+pub use codec::{Class, Classified, FormatError, gojson};
 pub use digest::Digest;
 pub use root::Root;
 pub use time::Time;

@@ -131,7 +131,7 @@ pub(crate) enum Failure {
     #[error(transparent)]
     Epoch(#[from] EpochError),
     #[error("the result has no JSON form")]
-    Json(#[from] serde_json::Error),
+    Json(#[from] oci2bk::FormatError),
 }
 
 /// Maximum number of unresolved records that are listed; the rest is counted.

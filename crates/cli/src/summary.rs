@@ -33,7 +33,7 @@ pub(crate) fn plan_as_json(
     destination: &Destination,
     keyring: &Keyring,
     shares: Shares,
-) -> Result<String, serde_json::Error> {
+) -> Result<String, oci2bk::FormatError> {
     let key_sources = key_sources(keyring.sources());
     text::to_json(&PrintedPlan { plan, destination, warmth: plan.degree(), key_sources, shares })
 }

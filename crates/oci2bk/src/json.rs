@@ -18,6 +18,9 @@
 //! assert_eq!(source, TooComplex::Objects { limit: 100 });
 //! ```
 
+use codec::FormatError;
+use serde::Deserialize;
+
 use crate::limits::Limits;
 
 /// What a document has more of than any real one.
@@ -48,6 +51,11 @@ pub(crate) fn check(json: &[u8], limits: &Limits) -> Result<(), TooComplex> {
         return Err(TooComplex::Values { limit: limits.json_values });
     }
     Ok(())
+}
+
+/// Parses a whole document.
+pub(crate) fn parse<'de, T: Deserialize<'de>>(json: &'de [u8]) -> Result<T, FormatError> {
+    serde_json::from_slice(json).map_err(FormatError::new)
 }
 
 #[derive(Debug, PartialEq, Eq)]

@@ -157,7 +157,7 @@ pub mod verify;
 pub use bkstate;
 pub use bkstate::root;
 pub use bkstate::state::State;
-pub use bkstate::{Class, Classified, Digest, Root, Time};
+pub use bkstate::{Class, Classified, Digest, FormatError, Root, Time};
 pub use llb;
 pub use llb::release;
 

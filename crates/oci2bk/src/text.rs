@@ -30,6 +30,7 @@ use std::borrow::Cow;
 use std::fmt::Write as _;
 use std::path::Path;
 
+use codec::FormatError;
 use serde::Serialize;
 
 /// Length of shortened digests in hex digits, as in docker.
@@ -80,16 +81,18 @@ pub fn page(text: &str) -> Cow<'_, str> {
 ///
 /// # Errors
 /// Returns an error if it has no JSON form.
-pub fn to_json<T: Serialize + ?Sized>(value: &T) -> Result<String, serde_json::Error> {
-    Ok(escaped_json(&serde_json::to_string_pretty(value)?).into_owned())
+pub fn to_json<T: Serialize + ?Sized>(value: &T) -> Result<String, FormatError> {
+    let json = serde_json::to_string_pretty(value).map_err(FormatError::new)?;
+    Ok(escaped_json(&json).into_owned())
 }
 
 /// Formats `value` as JSON on one line, escaped by [`escaped_json`].
 ///
 /// # Errors
 /// Returns an error if it has no JSON form.
-pub fn to_json_line<T: Serialize + ?Sized>(value: &T) -> Result<String, serde_json::Error> {
-    Ok(escaped_json(&serde_json::to_string(value)?).into_owned())
+pub fn to_json_line<T: Serialize + ?Sized>(value: &T) -> Result<String, FormatError> {
+    let json = serde_json::to_string(value).map_err(FormatError::new)?;
+    Ok(escaped_json(&json).into_owned())
 }
 
 /// Returns the same JSON, with `\u` escapes for characters that must not be printed.

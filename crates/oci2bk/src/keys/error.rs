@@ -5,6 +5,7 @@ use std::path::PathBuf;
 
 use bkstate::dir::DirError;
 use bkstate::root::OpenRootError;
+use codec::FormatError;
 use llb::{DefinitionError, ProvenanceError};
 
 use super::artifact::ArtifactError;
@@ -101,7 +102,7 @@ pub enum SourceError {
         path: PathBuf,
         /// Why it is not JSON, if it is not.
         #[source]
-        source: Option<serde_json::Error>,
+        source: Option<FormatError>,
     },
     /// A document has more content than any real one.
     #[error("the key source {path} is not a document of a build")]

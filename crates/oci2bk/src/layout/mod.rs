@@ -163,6 +163,7 @@ use std::collections::BTreeMap;
 use std::io::{self, Read};
 use std::path::{Path, PathBuf};
 
+use codec::FormatError;
 use codec::from_objects;
 use serde::Deserialize;
 
@@ -295,7 +296,7 @@ pub enum LayoutError {
         path: PathBuf,
         /// The cause.
         #[source]
-        source: serde_json::Error,
+        source: FormatError,
     },
     /// The version of the layout is unknown.
     #[error("{path} states version {version:?} of the OCI layout; only {VERSION} is known")]
@@ -419,7 +420,7 @@ struct OciLayout {
 from_objects!(OciLayout);
 
 fn check_version(path: &Path, content: &[u8]) -> Result<(), LayoutError> {
-    let OciLayout { image_layout_version: version } = serde_json::from_slice(content)
+    let OciLayout { image_layout_version: version } = json::parse(content)
         .map_err(|source| LayoutError::Version { path: path.to_owned(), source })?;
     if version == VERSION {
         return Ok(());

@@ -6,9 +6,11 @@
 
 use std::collections::BTreeMap;
 
+use codec::FormatError;
 use codec::from_objects;
 use serde::{Deserialize, Deserializer};
 
+use crate::json;
 use crate::layout::{Descriptor, null_as_default};
 
 /// `application/vnd.oci.image.index.v1+json`
@@ -59,7 +61,7 @@ pub struct ImageManifest {
 pub enum DocumentError {
     /// It is not JSON, or a member has the wrong form.
     #[error("the JSON of the document is malformed")]
-    Json(#[from] serde_json::Error),
+    Json(#[from] FormatError),
     /// It has members of an index and of a manifest.
     #[error("the document is ambiguous: it has the members of an index and of a manifest")]
     Ambiguous,
@@ -103,7 +105,7 @@ impl Document {
     /// # Errors
     /// See [`DocumentError`].
     pub fn parse(content: &[u8]) -> Result<Self, DocumentError> {
-        let members: Members = serde_json::from_slice(content)?;
+        let members: Members = json::parse(content)?;
         let manifest = members.config.is_some() || members.layers.is_some();
         let index = members.manifests.is_some();
         let contradicts = match members.media_type.as_deref() {

@@ -169,6 +169,7 @@ mod tests;
 use std::collections::BTreeMap;
 
 use bkstate::Digest;
+use codec::FormatError;
 
 pub use document::{
     DOCKER_MANIFEST, DOCKER_MANIFEST_LIST, Document, DocumentError, ImageManifest, Index,
@@ -253,7 +254,7 @@ pub enum ManifestError {
         digest: Digest,
         /// The cause.
         #[source]
-        source: serde_json::Error,
+        source: FormatError,
     },
     /// The inline cache is not in base64.
     #[error("the cache in the image config {digest} is not in base64")]
@@ -262,7 +263,7 @@ pub enum ManifestError {
         digest: Digest,
         /// The cause.
         #[source]
-        source: base64::DecodeError,
+        source: FormatError,
     },
     /// Manifest and config of an image with an inline cache do not match.
     #[error("image {digest} has {layers} layers, but its config has {diff_ids} diffIDs")]
