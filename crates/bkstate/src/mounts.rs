@@ -62,6 +62,7 @@ pub const RECORD_TYPE: &str = "exec.cachemount";
 
 /// A cache mount in a state.
 #[derive(Debug, Clone, PartialEq, Eq)]
+#[non_exhaustive]
 pub struct CacheMount {
     /// Its record, which is mutable.
     pub record: RecordId,

@@ -58,6 +58,7 @@ pub(crate) fn plan(
             LostReason::Unproven => "no proven key",
             LostReason::LostInput => "no key below",
             LostReason::SbomScan => "SBOM scan",
+            _ => "lost",
         };
         table.add_row([one_line(&name), format!("({why})"), String::new(), String::new()]);
     }

@@ -34,6 +34,7 @@ use serde_json::ser::{CharEscape, CompactFormatter, Formatter};
 
 /// The form of control characters, which changed once in Go.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+#[non_exhaustive]
 pub enum ControlEscapes {
     /// Go 1.22 and later: `\b` and `\f` in their short form.
     #[default]

@@ -65,7 +65,7 @@
 //!
 //! // Three boxes, the first above the other two.
 //! let sizes = [(100.0, 20.0); 3];
-//! let Layout { boxes, lines, width, height } = Layout::new(&sizes, &[(1, 0), (2, 0)], 30.0);
+//! let Layout { boxes, lines, width, height, .. } = Layout::new(&sizes, &[(1, 0), (2, 0)], 30.0);
 //! let Rect { y: bottom, .. } = boxes[0];
 //! assert!(boxes[1..].iter().all(|&Rect { y, .. }| y < bottom));
 //! assert!(lines.iter().all(|Line { points, backward, .. }| points.len() >= 2 && !backward));

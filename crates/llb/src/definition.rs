@@ -20,6 +20,7 @@ pub const MAX_PARTS: usize = 100_000;
 /// Unlike provenance, it does not name the platform of the daemon, which applies to ops without a platform.
 /// Clients and frontends of BuildKit set it in every op.
 #[derive(Debug, Clone, PartialEq, Eq)]
+#[non_exhaustive]
 pub struct Definition {
     /// All ops, inputs first.
     pub ops: Vec<Op>,

@@ -20,6 +20,7 @@ use crate::release::Span;
 
 /// The ops and other facts of a build in a provenance document.
 #[derive(Debug, Clone, PartialEq, Eq)]
+#[non_exhaustive]
 pub struct Provenance {
     /// Platform of the daemon, which applies to ops without a platform.
     pub default_platform: Platform,

@@ -23,6 +23,7 @@ use serde::Serialize;
 /// The degree of warmth of a state.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "kebab-case")]
+#[non_exhaustive]
 pub enum Degree {
     /// It has steps, so a build finds them CACHED without anything else.
     Steps,

@@ -23,7 +23,7 @@
 //! assert_eq!(to_json_line(&["\u{9b}31m"])?, r#"["\u009b31m"]"#);
 //! assert_eq!(serde_json::from_str::<[String; 1]>(&to_json(&["\u{9b}31m"])?)?, ["\u{9b}31m"]);
 //! assert_eq!(escaped_json("{\"\u{200b}\":1}"), r#"{"\u200b":1}"#);
-//! # Ok::<(), serde_json::Error>(())
+//! # Ok::<(), Box<dyn std::error::Error>>(())
 //! ```
 
 use std::borrow::Cow;

@@ -31,6 +31,7 @@ use crate::worker::Worker;
 /// # Ok::<(), Box<dyn std::error::Error>>(())
 /// ```
 #[derive(Debug, Clone, PartialEq, Eq)]
+#[non_exhaustive]
 pub struct EngineConfig {
     /// `data-root`. The default is `/var/lib/docker`.
     pub data_root: Option<PathBuf>,

@@ -75,6 +75,7 @@ const REGULAR: &str = "regular";
 
 /// A daemon's data about one record (BuildKit v0.32.2 `client/diskusage.go` `UsageInfo`).
 #[derive(Debug, Clone, PartialEq, Eq)]
+#[non_exhaustive]
 pub struct Usage {
     /// The record.
     pub id: RecordId,
@@ -132,6 +133,7 @@ impl Usage {
 
 /// The sums that `buildctl du` prints, in bytes.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+#[non_exhaustive]
 pub struct Totals {
     /// All records.
     pub total: i64,

@@ -175,6 +175,7 @@ impl StateFile {
 
 /// The place of a file.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[non_exhaustive]
 pub struct Place {
     /// The directory.
     pub part: Part,

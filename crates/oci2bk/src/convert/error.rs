@@ -209,6 +209,7 @@ pub enum ConvertError {
 /// # Ok::<(), Box<dyn std::error::Error>>(())
 /// ```
 #[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
 pub enum LinkError {
     /// The blob is a part of an archive.
     #[error("it lies in an archive")]

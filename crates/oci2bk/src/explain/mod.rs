@@ -47,7 +47,7 @@
 //! let Some(Reason::Op { nearest: Some(Nearest { differences, .. }), .. }) = reason else {
 //!     panic!("{name}: {reason:?}");
 //! };
-//! let Difference { field, cached, asked } = &differences[0];
+//! let Difference { field, cached, asked, .. } = &differences[0];
 //! assert_eq!(field, "meta.env.LEVEL");
 //! println!("{name}: {field} was {cached:?} and is {asked:?}");
 //! # Ok::<(), Box<dyn std::error::Error>>(())
@@ -256,6 +256,7 @@ impl<'a> Explainer<'a> {
 
 /// The result for each step of a build.
 #[derive(Debug, Clone, Serialize)]
+#[non_exhaustive]
 pub struct Explanation {
     /// The steps, each after its inputs.
     pub steps: Vec<Explained>,
@@ -268,6 +269,7 @@ index! {
 
 /// The result for one step.
 #[derive(Debug, Clone, Serialize)]
+#[non_exhaustive]
 pub struct Explained {
     /// The frontend's name for it, or a description of its op.
     pub name: String,
@@ -300,6 +302,7 @@ pub enum Outcome {
 /// Why a step is not found, or what the result depends on. Inputs are counted from 0.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "kebab-case", tag = "kind")]
+#[non_exhaustive]
 pub enum Reason {
     /// The key of the source depends on its state when the build runs.
     Source,
@@ -346,6 +349,7 @@ pub enum Reason {
 
 /// The content of an input that the result depends on.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[non_exhaustive]
 pub struct Contents {
     /// The input.
     pub input: usize,
@@ -357,6 +361,7 @@ pub struct Contents {
 
 /// A cached op similar to the requested one.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[non_exhaustive]
 pub struct Nearest {
     /// A description of the op.
     pub name: String,

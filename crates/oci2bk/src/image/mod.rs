@@ -23,7 +23,7 @@
 //!     // Index, manifest and config.
 //!     assert_eq!(documents.len(), 3);
 //!     assert!(chain_id.is_some());
-//!     for ImageDocument { digest, content } in documents {
+//!     for ImageDocument { digest, content, .. } in documents {
 //!         assert_eq!(*digest, Digest::of(content));
 //!     }
 //! }
@@ -46,14 +46,14 @@
 //! let error = BaseImage::read(&"fixtures/manifest/keys/image".parse()?, &limits).unwrap_err();
 //! assert!(matches!(error, ImageError::Unnamed { .. }));
 //! let error = "Debian!=./image".parse::<ImageRef>().unwrap_err();
-//! let ParseImageError::Repository(ParseRepositoryError { text }) = error else { panic!("{error}") };
+//! let ParseImageError::Repository(ParseRepositoryError { text, .. }) = error else { panic!("{error}") };
 //! assert_eq!(text, "Debian!");
 //!
 //! // A name for an image store has a tag.
 //! let image: ImageRef = "debian:12=./image".parse()?;
 //! assert_eq!(image.tag, Some("12".parse::<Tag>()?));
 //! let error = "debian:-=./image".parse::<ImageRef>().unwrap_err();
-//! assert!(matches!(error, ParseImageError::Tag(ParseTagError { text }) if text == "-"));
+//! assert!(matches!(error, ParseImageError::Tag(ParseTagError { text, .. }) if text == "-"));
 //! # Ok::<(), Box<dyn std::error::Error>>(())
 //! ```
 
@@ -94,6 +94,7 @@ const CONFIGS: [&str; 2] =
 
 /// A possible base image of builds.
 #[derive(Debug, Clone)]
+#[non_exhaustive]
 pub struct BaseImage {
     /// The argument that named it.
     pub reference: String,
@@ -113,6 +114,7 @@ pub struct BaseImage {
 
 /// A missing part of an image.
 #[derive(Debug, Clone, PartialEq, Eq)]
+#[non_exhaustive]
 pub struct Absent {
     /// The platform in the index.
     pub platform: Option<Platform>,
@@ -124,6 +126,7 @@ pub struct Absent {
 
 /// An image for one platform.
 #[derive(Debug, Clone)]
+#[non_exhaustive]
 pub struct PlatformImage {
     /// The documents from top to bottom: indexes, manifest, config.
     pub documents: Vec<ImageDocument>,
@@ -139,6 +142,7 @@ pub struct PlatformImage {
 
 /// An index, a manifest or a config.
 #[derive(Debug, Clone)]
+#[non_exhaustive]
 pub struct ImageDocument {
     /// Its digest.
     pub digest: Digest,

@@ -19,6 +19,7 @@ const RECORDS: &[u8] = b"_records";
 
 /// A build.
 #[derive(Debug, Clone, PartialEq, Eq)]
+#[non_exhaustive]
 pub struct Build {
     /// The daemon's name for it.
     pub reference: String,

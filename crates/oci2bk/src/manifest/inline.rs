@@ -22,6 +22,7 @@ const DOCKER_IMAGE_CONFIG: &str = "application/vnd.docker.container.image.v1+jso
 
 /// The cache in the config of an image.
 #[derive(Debug, Clone, PartialEq, Eq)]
+#[non_exhaustive]
 pub struct InlineCache {
     /// The image's manifest; its config is that of the image.
     pub manifest: CacheManifest,

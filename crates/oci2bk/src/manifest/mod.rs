@@ -149,7 +149,7 @@
 //!     panic!("there is no other cache");
 //! };
 //! assert_eq!(platforms.len(), 1);
-//! let InlineCache { manifest, blobs, records } = &platforms[0];
+//! let InlineCache { manifest, blobs, records, .. } = &platforms[0];
 //! assert_eq!(manifest.style, Style::Inline);
 //! assert_eq!((blobs.len(), records.as_slice()), (0, b"[]".as_slice()));
 //!
@@ -191,6 +191,7 @@ pub const CACHE_CONFIG: &str = "application/vnd.buildkit.cacheconfig.v0";
 /// The form of a cache.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, serde::Serialize)]
 #[serde(rename_all = "kebab-case")]
+#[non_exhaustive]
 pub enum Style {
     /// An index (or Docker manifest list) of blobs, the default before BuildKit v0.21.
     Index,
@@ -204,6 +205,7 @@ pub enum Style {
 
 /// A validated top object of a cache.
 #[derive(Debug, Clone, PartialEq, Eq)]
+#[non_exhaustive]
 pub struct CacheManifest {
     /// The digest of the top object itself.
     pub digest: Digest,

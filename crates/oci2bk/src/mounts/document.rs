@@ -42,6 +42,7 @@ fn is_mounts(media_type: &str) -> bool {
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
 #[serde(rename_all = "camelCase")]
 #[serde(remote = "Self")]
+#[non_exhaustive]
 pub struct ListedMount {
     /// The id by which builds ask for it.
     pub id: String,

@@ -320,6 +320,7 @@ pub struct Lost {
 /// Why a record cannot become a step.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "kebab-case")]
+#[non_exhaustive]
 pub enum LostReason {
     /// No key source has its op digest.
     NoKey,
@@ -372,6 +373,7 @@ pub struct Miss {
 /// Why the target may not find a step.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize)]
 #[serde(rename_all = "kebab-case")]
+#[non_exhaustive]
 pub enum MissReason {
     /// It is found by a hash of content. If that is a directory with symbolic links in it, the target
     /// computes another hash.

@@ -211,6 +211,7 @@ impl<'a> Layer<'a> {
 
 /// The position of a layer, which determines how its whiteouts are represented.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[non_exhaustive]
 pub enum Placement {
     /// It has no layer below, so whiteouts can only remove files that the layer itself unpacked.
     Base,

@@ -74,7 +74,7 @@ fn collect_imports(
             imported.extend(own);
         }
         UseTree::Rename(rename) if within.is_some() && rename.rename != "_" => {
-            drop(imported.insert(rename.rename.to_string()))
+            imported.insert(rename.rename.to_string());
         }
         UseTree::Group(group) => {
             for tree in &group.items {

@@ -8,6 +8,7 @@
 
 mod examples;
 mod foreign;
+mod growth;
 mod macros;
 mod modules;
 mod surface;
@@ -96,6 +97,38 @@ fn expect_examples(library: &str) {
 #[test]
 fn examples_show_every_public_item_of_each_library() {
     libraries().iter().for_each(|library| expect_examples(library));
+}
+
+#[test]
+fn types_may_grow_unless_it_is_said_that_they_do_not() {
+    let described = libraries().into_iter().map(|library| {
+        let interface = surface::describe(&load(&library));
+        growth::exhaustive(&library, &interface)
+    });
+    let exhaustive: Vec<String> = described.flatten().collect();
+    let unlisted: Vec<_> = exhaustive.iter().filter(|path| !growth::is_closed(path)).collect();
+    assert!(
+        unlisted.is_empty(),
+        "neither #[non_exhaustive] nor listed in tests/api/growth.rs: {unlisted:#?}"
+    );
+    for (_, paths) in growth::CLOSED {
+        for closed in paths {
+            let is_used = exhaustive.iter().any(|path| growth::matches(closed, path));
+            assert!(is_used, "{closed} is in the list and may grow");
+        }
+    }
+}
+
+#[test]
+fn open_structs_and_enums_are_exhaustive_unless_they_say_otherwise() {
+    let text = "pub struct Open { pub field: u8 }
+        pub struct Half { pub field: u8, _private: _ }
+        #[non_exhaustive] pub struct Grows { pub field: u8 }
+        pub struct Wrapped(_);
+        pub mod inner { pub enum Kind { A } #[derive(Debug)] #[non_exhaustive] pub enum Other { A } }";
+    assert_eq!(growth::exhaustive("x", text), ["x::Open", "x::inner::Kind"]);
+    assert!(growth::matches("x::inner::*", "x::inner::Kind"));
+    assert!(!growth::matches("x::inner::*", "x::Open"));
 }
 
 #[test]

@@ -295,7 +295,8 @@ impl DigestIn {
     /// Returns the digest with its class, or the text that is not a digest.
     fn read(self) -> Result<(Option<Class>, OpDigest), String> {
         let class = self.release.and_then(|r| Class::parse(&r, self.escapes.as_deref()));
-        let op_digest = OpDigest::try_from(self.digest).map_err(|InvalidOpDigest { text }| text)?;
+        let op_digest =
+            OpDigest::try_from(self.digest).map_err(|InvalidOpDigest { text, .. }| text)?;
         if tells_nothing(&op_digest) {
             Ok((class, op_digest))
         } else {
