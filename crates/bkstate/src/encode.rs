@@ -18,6 +18,8 @@
 
 use std::collections::BTreeMap;
 
+use codec::FormatError;
+
 use crate::bolt::{BucketWriter, WriteError};
 use crate::time::Time;
 
@@ -30,7 +32,7 @@ pub enum EncodeError {
     Bolt(#[from] WriteError),
     /// A value has no JSON form.
     #[error("a value has no JSON form")]
-    Json(#[from] serde_json::Error),
+    Json(#[from] FormatError),
 }
 
 /// Writes the bucket `labels` unless there are none.

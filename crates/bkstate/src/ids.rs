@@ -62,6 +62,7 @@ fn derive(kind: &str, content: &str) -> String {
 /// Why a text is not a valid identifier.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("{text:?} cannot be a {kind}: it is empty or contains a separator of BuildKit's keys")]
+#[non_exhaustive]
 pub struct InvalidId {
     /// The kind of identifier.
     pub kind: &'static str,

@@ -36,10 +36,13 @@
 //! - [`ids`] and [`digest`]s connect all of them; [`time`], [`varint`] and [`gojson`] write values as Go
 //!   does; [`small_map`] holds maps that usually have one entry.
 //!
-//! `docs/semver.md` of the project says what is stable. The crate has no features.
+//! [`docs/semver.md`] of the project says what is stable. The crate has no features.
 //!
-//! Facts about the formats are documented in the project's `docs/format/`, one page per module of
+//! Facts about the formats are documented in the project's [`docs/format/`], one page per module of
 //! the same name.
+//!
+//! [`docs/format/`]: https://github.com/oci2bk/oci2bk/blob/main/docs/format
+//! [`docs/semver.md`]: https://github.com/oci2bk/oci2bk/blob/main/docs/semver.md
 
 pub mod bolt;
 mod class;
@@ -71,7 +74,11 @@ mod userns;
 pub mod varint;
 pub mod worker;
 
-pub use codec::{About, Class, Classified, gojson};
+pub use codec::{About, Class, Classified, FormatError, gojson};
 pub use digest::Digest;
 pub use root::Root;
 pub use time::Time;
+
+#[cfg(doctest)]
+#[doc = include_str!("../README.md")]
+struct Readme;

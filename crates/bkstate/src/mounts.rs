@@ -4,7 +4,7 @@
 //! one. The daemon takes the first free record of that key, in the order of record ids (BuildKit v0.34.2
 //! `solver/llbsolver/mounts/mount.go` `getRefCacheDirNoCache`). No result of a step refers to it.
 //!
-//! [`State::cache_mounts`] lists them. `docs/format/mounts.md` has the ids, the records and the files.
+//! [`State::cache_mounts`] lists them. [`docs/format/mounts.md`] has the ids, the records and the files.
 //!
 //! ```
 //! use bkstate::ids::{RecordId, WorkerId};
@@ -40,6 +40,8 @@
 //! assert_eq!(form("//root/.m2"), Form { namespace: "", name: Some("target=/root/.m2".to_owned()) });
 //! assert_eq!(form("ci//go").to_string(), "namespace=ci,target=/go");
 //! ```
+//!
+//! [`docs/format/mounts.md`]: https://github.com/oci2bk/oci2bk/blob/main/docs/format/mounts.md
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
@@ -60,6 +62,7 @@ pub const RECORD_TYPE: &str = "exec.cachemount";
 
 /// A cache mount in a state.
 #[derive(Debug, Clone, PartialEq, Eq)]
+#[non_exhaustive]
 pub struct CacheMount {
     /// Its record, which is mutable.
     pub record: RecordId,

@@ -45,6 +45,7 @@
 use std::collections::BTreeMap;
 use std::fs::File;
 
+use codec::FormatError;
 use serde::{Deserialize, Serialize};
 
 use crate::bolt::{self, BucketWriter, Db};
@@ -339,13 +340,11 @@ fn put_names(
     names.into_iter().try_for_each(|name| Ok(bucket.put(name.as_ref().as_bytes(), b"")?))
 }
 
-fn encode_link((link, target): &(Link, KeyId)) -> Result<String, serde_json::Error> {
+fn encode_link((link, target): &(Link, KeyId)) -> Result<String, FormatError> {
     Ok(format!("{}@{target}", gojson::to_string(link)?))
 }
 
-fn encode_result(
-    (id, created_at): (&ResultId, &Time),
-) -> Result<(String, String), serde_json::Error> {
+fn encode_result((id, created_at): (&ResultId, &Time)) -> Result<(String, String), FormatError> {
     let id = id.to_string();
     let json = gojson::to_string(&StoredResult { created_at: *created_at, id: id.clone() })?;
     Ok((id, json))

@@ -182,11 +182,10 @@ impl DaemonArguments {
 
 impl OwnerArguments {
     /// Returns `config` as supported if it is that of a rootless daemon and the owners are given.
-    fn allow(&self, config: DaemonConfig) -> DaemonConfig {
+    fn allow(&self, mut config: DaemonConfig) -> DaemonConfig {
         let is_given = self.map.is_some() || self.map_user.is_some();
-        let unsupported =
-            config.unsupported.filter(|reason| !is_given || *reason != Unsupported::Rootless);
-        DaemonConfig { unsupported, ..config }
+        config.unsupported.take_if(|reason| is_given && *reason == Unsupported::Rootless);
+        config
     }
 
     /// Returns the daemon with the given owners, if any.
@@ -294,7 +293,7 @@ impl StorageArguments {
 
 /// Returns the release of BuildKit in a program. A version between two releases counts as the later one.
 fn release(dockerd: &Dockerd) -> Result<Target, DaemonError> {
-    let Dockerd { path, buildkit } = dockerd;
+    let Dockerd { path, buildkit, .. } = dockerd;
     let release = buildkit.split_once('-').map_or(buildkit.as_str(), |(release, _)| release);
     let failed =
         |source| DaemonError::Release { program: path.clone(), version: buildkit.clone(), source };

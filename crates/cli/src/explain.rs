@@ -178,6 +178,7 @@ fn words(reason: &Reason, steps: &[Explained]) -> String {
         Reason::NoResult => "its result is gone".to_owned(),
         Reason::NoCache => "the build asks for it to run".to_owned(),
         Reason::NotComputable { message } => one_line(message),
+        _ => "for a reason that this command does not know".to_owned(),
     }
 }
 

@@ -139,7 +139,7 @@ pub(crate) enum Failure {
     #[error(transparent)]
     Epoch(#[from] EpochError),
     #[error("the result has no JSON form")]
-    Json(#[from] serde_json::Error),
+    Json(#[from] oci2bk::FormatError),
 }
 
 /// A failure as data.

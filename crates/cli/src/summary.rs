@@ -34,7 +34,7 @@ pub(crate) fn plan_as_json(
     destination: &Destination,
     keyring: &Keyring,
     shares: Shares,
-) -> Result<String, serde_json::Error> {
+) -> Result<String, oci2bk::FormatError> {
     let key_sources = key_sources(keyring.sources());
     let (complete, warmth) = (plan.is_complete(), plan.degree());
     text::to_json(&PrintedPlan { plan, destination, complete, warmth, key_sources, shares })

@@ -23,16 +23,18 @@
 //! // Daemons built with an older Go have other keys for the same build.
 //! assert_eq!(gojson::to_string("\u{8}")?, r#""\b""#);
 //! assert_eq!(gojson::to_string_with("\u{8}", ControlEscapes::Long)?, r#""\u0008""#);
-//! # Ok::<(), serde_json::Error>(())
+//! # Ok::<(), Box<dyn std::error::Error>>(())
 //! ```
 
 use std::io;
 
+use crate::FormatError;
 use serde::{Serialize, Serializer};
 use serde_json::ser::{CharEscape, CompactFormatter, Formatter};
 
 /// The form of control characters, which changed once in Go.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+#[non_exhaustive]
 pub enum ControlEscapes {
     /// Go 1.22 and later: `\b` and `\f` in their short form.
     #[default]
@@ -45,7 +47,7 @@ pub enum ControlEscapes {
 ///
 /// # Errors
 /// Returns an error if `value` has no JSON form (a map with keys that are not strings).
-pub fn to_string<T: Serialize + ?Sized>(value: &T) -> Result<String, serde_json::Error> {
+pub fn to_string<T: Serialize + ?Sized>(value: &T) -> Result<String, FormatError> {
     to_string_with(value, ControlEscapes::Short)
 }
 
@@ -56,11 +58,13 @@ pub fn to_string<T: Serialize + ?Sized>(value: &T) -> Result<String, serde_json:
 pub fn to_string_with<T: Serialize + ?Sized>(
     value: &T,
     escapes: ControlEscapes,
-) -> Result<String, serde_json::Error> {
+) -> Result<String, FormatError> {
     // Enough for most values, so that it does not grow byte by byte.
     let mut bytes = Vec::with_capacity(256);
-    value.serialize(&mut serde_json::Serializer::with_formatter(&mut bytes, Go { escapes }))?;
-    String::from_utf8(bytes).map_err(serde::ser::Error::custom)
+    value
+        .serialize(&mut serde_json::Serializer::with_formatter(&mut bytes, Go { escapes }))
+        .map_err(FormatError::new)?;
+    String::from_utf8(bytes).map_err(FormatError::new)
 }
 
 /// Serialises bytes as Go does a `[]byte`: padded standard base64. For `#[serde(serialize_with)]`.

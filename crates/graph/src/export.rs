@@ -60,7 +60,7 @@ mod tests {
     #[test]
     fn what_is_left_of_an_export_is_drawn_with_nothing_pointing_at_what_is_not_there() {
         let limits = Limits::default();
-        let source = "../../fixtures/index/cache".parse().unwrap();
+        let source = "fixtures/index/cache".parse().unwrap();
         let exports = CacheExport::read_sources(&[source], &limits).unwrap();
         let keyring = Keyring::for_exports(&exports);
         let export = Export::new(&exports, &keyring, Target::NEWEST).unwrap();

@@ -21,6 +21,7 @@ pub const MOST_LINES: usize = 5_000;
 
 /// A graph small enough to draw completely, and counts of what was left out.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
+#[non_exhaustive]
 pub struct Folded {
     /// The graph to draw. It has no duplicate edges, and no edges to missing nodes.
     pub graph: Graph,

@@ -32,6 +32,7 @@ pub struct Rect {
 
 /// An edge as points from the bottom of one box to the top of another.
 #[derive(Debug, Clone, PartialEq)]
+#[non_exhaustive]
 pub struct Line {
     /// Index of the edge.
     pub edge: usize,
@@ -46,6 +47,7 @@ pub struct Line {
 /// No two boxes touch. A line leads from a box to one in a lower row and crosses no other box, unless there
 /// are too many lines.
 #[derive(Debug, Clone, Default, PartialEq)]
+#[non_exhaustive]
 pub struct Layout {
     /// The boxes.
     pub boxes: Vec<Rect>,

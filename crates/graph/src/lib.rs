@@ -10,9 +10,9 @@
 //! use oci2bk::{CacheExport, Keyring, Limits, Target};
 //!
 //! let limits = Limits::default();
-//! let exports = CacheExport::read_sources(&["../../fixtures/index/cache".parse()?], &limits)?;
+//! let exports = CacheExport::read_sources(&["fixtures/index/cache".parse()?], &limits)?;
 //! let mut keyring = Keyring::for_exports(&exports);
-//! keyring.read("../../fixtures/index/keys/provenance.json", &limits)?;
+//! keyring.read("fixtures/index/keys/provenance.json", &limits)?;
 //!
 //! let export = Export::new(&exports, &keyring, Target::NEWEST)?;
 //! assert!(svg(&Graph::from(&export)).starts_with("<svg"));
@@ -65,7 +65,7 @@
 //!
 //! // Three boxes, the first above the other two.
 //! let sizes = [(100.0, 20.0); 3];
-//! let Layout { boxes, lines, width, height } = Layout::new(&sizes, &[(1, 0), (2, 0)], 30.0);
+//! let Layout { boxes, lines, width, height, .. } = Layout::new(&sizes, &[(1, 0), (2, 0)], 30.0);
 //! let Rect { y: bottom, .. } = boxes[0];
 //! assert!(boxes[1..].iter().all(|&Rect { y, .. }| y < bottom));
 //! assert!(lines.iter().all(|Line { points, backward, .. }| points.len() >= 2 && !backward));
@@ -95,7 +95,9 @@
 //! assert_eq!(boxes(SPARSE + 1, first_is_source), SPARSE);
 //! ```
 //!
-//! `docs/semver.md` of the project says what is stable. The crate has no features.
+//! [`docs/semver.md`] of the project says what is stable. The crate has no features.
+//!
+//! [`docs/semver.md`]: https://github.com/oci2bk/oci2bk/blob/main/docs/semver.md
 
 mod dot;
 mod export;
@@ -115,3 +117,7 @@ pub use fold::{Folded, MOST_BOXES, MOST_LINES, SPARSE, UNFOLDED, fold};
 pub use layout::{Layout, Line, Rect};
 pub use model::{Edge, Graph, Node};
 pub use svg::svg;
+
+#[cfg(doctest)]
+#[doc = include_str!("../README.md")]
+struct Readme;

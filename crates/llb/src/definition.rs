@@ -3,8 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
-use codec::Digest;
-use prost::Message as _;
+use codec::{Digest, FormatError};
 use serde::Deserialize;
 
 use super::graph::{Graph, Metadata, ProtoShape, ShapedOp, Unresolved, digest_of};
@@ -21,6 +20,7 @@ pub const MAX_PARTS: usize = 100_000;
 /// Unlike provenance, it does not name the platform of the daemon, which applies to ops without a platform.
 /// Clients and frontends of BuildKit set it in every op.
 #[derive(Debug, Clone, PartialEq, Eq)]
+#[non_exhaustive]
 pub struct Definition {
     /// All ops, inputs first.
     pub ops: Vec<Op>,
@@ -34,7 +34,7 @@ pub struct Definition {
 pub enum DefinitionError {
     /// It is not such a protobuf message.
     #[error("it is not LLB in protobuf")]
-    Protobuf(#[from] prost::DecodeError),
+    Protobuf(#[from] FormatError),
     /// It is a message without ops, such as an empty file.
     #[error("it has no ops")]
     Empty,
@@ -54,17 +54,22 @@ pub enum DefinitionError {
         index: usize,
         /// The cause.
         #[source]
-        source: serde_json::Error,
+        source: FormatError,
     },
     /// It is not a frontend's response to `frontend.convertllb`.
     #[error("it is not a definition in JSON, as a Dockerfile frontend answers")]
-    Answer(#[source] serde_json::Error),
+    Answer(#[source] FormatError),
     /// An input of an op is missing, or ops form a cycle.
     #[error("an op builds on {input}, which is not there or builds on that op itself")]
     NoOrder {
         /// The digest by which the op names the input.
         input: String,
     },
+}
+
+/// Decodes a message.
+fn decode<M: prost::Message + Default>(bytes: &[u8]) -> Result<M, FormatError> {
+    M::decode(bytes).map_err(FormatError::new)
 }
 
 impl Definition {
@@ -74,10 +79,10 @@ impl Definition {
     /// # Errors
     /// Returns an error if it is not one, has no ops, is too large, or lacks an input of an op.
     pub fn from_protobuf(bytes: &[u8]) -> Result<Self, DefinitionError> {
-        let proto::Definition { def: messages, mut metadata } = proto::Definition::decode(bytes)?;
+        let proto::Definition { def: messages, mut metadata } = decode(bytes)?;
         let mut parts = messages.len();
         for message in &messages {
-            parts = parts.saturating_add(proto::Outline::decode(message.as_slice())?.parts());
+            parts = parts.saturating_add(decode::<proto::Outline>(message)?.parts());
         }
         if parts > MAX_PARTS {
             return Err(DefinitionError::TooLarge);
@@ -87,7 +92,7 @@ impl Definition {
         let last = messages.len().checked_sub(1).ok_or(DefinitionError::Empty)?;
         for (index, message) in messages.into_iter().enumerate() {
             let id = digest_of(&message);
-            let message = proto::Op::decode(message.as_slice())?;
+            let message: proto::Op = decode(&message)?;
             if !message.inputs.iter().all(|input| known.contains(&input.digest)) {
                 return Err(DefinitionError::MissingInput { index });
             }
@@ -125,7 +130,8 @@ impl Definition {
         }
         let mut documents = serde_json::Deserializer::from_slice(json).into_iter();
         let answer = documents.next().ok_or(DefinitionError::Empty)?;
-        let Answer { def, mut metadata } = answer.map_err(DefinitionError::Answer)?;
+        let Answer { def, mut metadata } =
+            answer.map_err(FormatError::new).map_err(DefinitionError::Answer)?;
         if def.is_empty() {
             return Err(DefinitionError::Empty);
         }
@@ -170,6 +176,7 @@ impl Definition {
         }
         let lines = serde_json::Deserializer::from_slice(json).into_iter();
         let ops = lines.enumerate().map(|(index, line)| {
+            let line = line.map_err(FormatError::new);
             let line = line.map_err(|source| DefinitionError::Dump { index, source });
             line.map(|Line { op, digest, op_metadata }| Unresolved {
                 shaped: op,

@@ -26,6 +26,7 @@ pub struct OpDigest(String);
     "{text:?} is not an op digest: that has 1 to {MAX_OP_DIGEST_BYTES} bytes and no '@', which \
      ends it in cache.db"
 )]
+#[non_exhaustive]
 pub struct InvalidOpDigest {
     /// The text, shortened to 100 characters.
     pub text: String,

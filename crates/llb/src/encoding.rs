@@ -9,6 +9,7 @@ use codec::gojson::ControlEscapes;
 /// Newest first. Fields that a release added do not need another class: an op with such a field was made for
 /// a release that knows it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+#[non_exhaustive]
 pub enum Release {
     /// v0.18.0 and later: zero indexes are omitted, user options are `byName` and `byId`
     /// (`solver/pb/json.go`).

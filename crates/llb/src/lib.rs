@@ -9,7 +9,7 @@
 //! It works on bytes, without I/O, and does not know `oci2bk`, which converts caches. Its digests and JSON
 //! are those of `codec`, which is re-exported as a whole.
 //!
-//! The formats are described in `docs/format/llb.md` of the project, and `docs/semver.md` says what is
+//! The formats are described in [`docs/format/llb.md`] of the project, and [`docs/semver.md`] says what is
 //! stable. The crate has no features.
 //!
 //! # From ops to records
@@ -22,7 +22,7 @@
 //!     ResolvedImage, digest, step_name,
 //! };
 //!
-//! let json = std::fs::read("../../fixtures/index/keys/provenance.json")?;
+//! let json = std::fs::read("fixtures/index/keys/provenance.json")?;
 //! let Provenance { default_platform, ops, images, .. } = Provenance::from_json(&json)?;
 //! // Images that the build resolved but did not use as a base, such as the image of an SBOM scanner.
 //! for ResolvedImage { name, digest, .. } in &images {
@@ -31,7 +31,7 @@
 //! // The config of the cache that the build exported, which lists the records.
 //! let config = "466c59f0e6b01942ddb74b5c77d0648eeac9a28740f1fa51b43a000aaded827c";
 //! let config =
-//!     std::fs::read_to_string(format!("../../fixtures/index/cache/blobs/sha256/{config}"))?;
+//!     std::fs::read_to_string(format!("fixtures/index/cache/blobs/sha256/{config}"))?;
 //! let is_record = |op_digest: &OpDigest| config.contains(&op_digest.record(0).to_string());
 //!
 //! let op: &Op = ops.iter().find(|op| step_name(op).contains("chown 7:8 made")).expect("it is there");
@@ -66,7 +66,7 @@
 //! ```
 //! use llb::{Definition, DefinitionError, Graph, MAX_PARTS, Output, Step};
 //!
-//! let definition = Definition::from_protobuf(&std::fs::read("../oci2bk/tests/data/history/steps.pb")?)?;
+//! let definition = Definition::from_protobuf(&std::fs::read("tests/data/history/steps.pb")?)?;
 //! let graph: &Graph = definition.graph.as_deref().expect("each op comes after those it builds on");
 //! let result: &Step = graph.steps.last().expect("no definition is empty");
 //! assert!(result.is_return());
@@ -76,12 +76,12 @@
 //! assert!(graph.outputs()[step].contains(&output));
 //! assert_eq!(graph.results(), result.inputs);
 //!
-//! let dump = Definition::from_dump(&std::fs::read("../oci2bk/tests/data/history/raw.jsonl")?)?;
-//! let same = Definition::from_protobuf(&std::fs::read("../oci2bk/tests/data/history/raw.pb")?)?;
+//! let dump = Definition::from_dump(&std::fs::read("tests/data/history/raw.jsonl")?)?;
+//! let same = Definition::from_protobuf(&std::fs::read("tests/data/history/raw.pb")?)?;
 //! assert_eq!(dump.ops.len(), same.ops.len());
 //!
 //! // As docker buildx build --call=convertllb,format=json prints it.
-//! let answer = Definition::from_convertllb(&std::fs::read("../oci2bk/tests/data/history/raw.answer.json")?)?;
+//! let answer = Definition::from_convertllb(&std::fs::read("tests/data/history/raw.answer.json")?)?;
 //! assert_eq!(answer.ops.len(), same.ops.len());
 //! let error = Definition::from_convertllb(b"{}").unwrap_err();
 //! assert!(matches!(error, DefinitionError::Answer(_)));
@@ -121,7 +121,7 @@
 //! use llb::op::{Kind, Mount};
 //! use llb::{Encoding, Patterns, Provenance, Selectors, Vertex, step_name};
 //!
-//! let json = std::fs::read("../../fixtures/index/keys/provenance.json")?;
+//! let json = std::fs::read("fixtures/index/keys/provenance.json")?;
 //! let provenance = Provenance::from_json(&json)?;
 //! let vertex = |name: &str| {
 //!     let op = provenance.ops.iter().find(|op| step_name(op).starts_with(name)).expect(name).clone();
@@ -159,6 +159,9 @@
 //! assert_eq!(secret.as_sent_since_v0_15_2(), Some(today));
 //! # Ok::<(), Box<dyn std::error::Error>>(())
 //! ```
+//!
+//! [`docs/format/llb.md`]: https://github.com/oci2bk/oci2bk/blob/main/docs/format/llb.md
+//! [`docs/semver.md`]: https://github.com/oci2bk/oci2bk/blob/main/docs/semver.md
 
 mod base;
 mod class;
@@ -197,3 +200,7 @@ pub use vertex::{Patterns, Vertex};
 
 #[cfg(test)]
 mod tests;
+
+#[cfg(doctest)]
+#[doc = include_str!("../README.md")]
+struct Readme;

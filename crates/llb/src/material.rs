@@ -9,6 +9,7 @@ use super::platform::Platform;
 
 /// An image that a build resolved.
 #[derive(Debug, Clone, PartialEq, Eq)]
+#[non_exhaustive]
 pub struct ResolvedImage {
     /// Its name, with the tag if it has one.
     pub name: String,

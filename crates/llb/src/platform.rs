@@ -13,7 +13,7 @@ use serde::Deserialize;
 /// let platform: Platform = "linux/arm64/v8".parse()?;
 /// assert_eq!(platform.variant, "v8");
 /// assert_eq!(platform.normalized().variant, "");
-/// let ParsePlatformError { text } = "linux".parse::<Platform>().unwrap_err();
+/// let ParsePlatformError { text, .. } = "linux".parse::<Platform>().unwrap_err();
 /// assert_eq!(text, "linux");
 /// # Ok::<(), ParsePlatformError>(())
 /// ```
@@ -40,6 +40,7 @@ pub struct Platform {
 /// Why a text is not a platform.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("{text:?} is not a platform of the form os/architecture[/variant]")]
+#[non_exhaustive]
 pub struct ParsePlatformError {
     /// The rejected text, shortened to 100 characters.
     pub text: String,

@@ -7,6 +7,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
+use codec::FormatError;
 use serde::de::{DeserializeOwned, IgnoredAny};
 use serde::{Deserialize, Deserializer};
 use serde_json::value::RawValue;
@@ -19,6 +20,7 @@ use crate::release::Span;
 
 /// The ops and other facts of a build in a provenance document.
 #[derive(Debug, Clone, PartialEq, Eq)]
+#[non_exhaustive]
 pub struct Provenance {
     /// Platform of the daemon, which applies to ops without a platform.
     pub default_platform: Platform,
@@ -39,7 +41,7 @@ pub struct Provenance {
 pub enum ProvenanceError {
     /// Not JSON, or not of the right shape.
     #[error("the provenance is not JSON of the SLSA form")]
-    Json(#[source] serde_json::Error),
+    Json(#[source] FormatError),
     /// JSON of another kind.
     #[error("the document is not SLSA provenance: it has neither buildDefinition nor invocation")]
     NotProvenance,
@@ -165,7 +167,9 @@ impl Provenance {
     /// # Errors
     /// Returns an error if it is something else, or does not list the ops.
     pub fn from_json(json: &[u8]) -> Result<Self, ProvenanceError> {
-        let document: Document = serde_json::from_slice(json).map_err(ProvenanceError::Json)?;
+        let document: Document = serde_json::from_slice(json)
+            .map_err(FormatError::new)
+            .map_err(ProvenanceError::Json)?;
         let predicate = document.predicate.unwrap_or(Predicate {
             build_definition: document.build_definition,
             invocation: document.invocation,

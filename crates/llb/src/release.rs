@@ -153,6 +153,7 @@ impl Serialize for Version {
 /// How the content of an input is hashed, for steps that are found by content
 /// (`cache/contenthash/checksum.go`); oldest first.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+#[non_exhaustive]
 pub enum Contents {
     /// Up to v0.13: a link in a directory counts as its target.
     V0_11,
@@ -167,6 +168,7 @@ pub enum Contents {
 
 /// A range of releases that compute the same keys.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[non_exhaustive]
 pub struct Class {
     /// The first release.
     pub first: Version,

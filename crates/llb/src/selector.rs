@@ -11,6 +11,7 @@ use super::op::{Action, ExecOp, FileOp, Mount, UserOpt};
 
 /// A range of BuildKit releases that compute the same selectors for the same exec op; newest first.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+#[non_exhaustive]
 pub enum Selectors {
     /// v0.15.2 and later: every mount counts except secrets, SSH agents and tmpfs.
     V0_15_2,

@@ -130,6 +130,7 @@ impl Vertex {
 
 /// What wildcards and patterns select of the content by which an op is found.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+#[non_exhaustive]
 pub enum Patterns {
     /// Nothing: there are no patterns.
     None,

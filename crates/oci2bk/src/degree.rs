@@ -8,11 +8,11 @@
 //! use oci2bk::{CacheExport, Degree, Keyring, Limits, Plan};
 //!
 //! let limits = Limits::default();
-//! let exports = CacheExport::read_sources(&["../../fixtures/index/cache".parse()?], &limits)?;
+//! let exports = CacheExport::read_sources(&["fixtures/index/cache".parse()?], &limits)?;
 //! let mut keyring = Keyring::for_exports(&exports);
 //! assert_eq!(Plan::new(&exports, &keyring)?.degree(), Some(Degree::Layers));
 //!
-//! keyring.read("../../fixtures/index/keys/provenance.json", &limits)?;
+//! keyring.read("fixtures/index/keys/provenance.json", &limits)?;
 //! assert_eq!(Plan::new(&exports, &keyring)?.degree(), Some(Degree::Steps));
 //! # Ok::<(), Box<dyn std::error::Error>>(())
 //! ```
@@ -23,6 +23,7 @@ use serde::Serialize;
 /// The degree of warmth of a state.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "kebab-case")]
+#[non_exhaustive]
 pub enum Degree {
     /// It has steps, so a build finds them CACHED without anything else.
     Steps,

@@ -23,7 +23,7 @@ use crate::source::Source;
 /// use oci2bk::{CacheExport, Limits};
 ///
 /// let limits = Limits::default();
-/// let sources = ["../../fixtures/index/cache".parse()?, "../../fixtures/min/cache".parse()?];
+/// let sources = ["fixtures/index/cache".parse()?, "fixtures/min/cache".parse()?];
 /// let exports = CacheExport::read_sources(&sources, &limits)?;
 /// for export in &exports {
 ///     println!("{}: {}", export.source, export.manifest.digest);

@@ -16,7 +16,7 @@ use crate::source::Source;
 /// use oci2bk::llb::Platform;
 /// use oci2bk::{Inputs, Limits};
 ///
-/// let sources = ["../../fixtures/index/cache".parse()?, "../../fixtures/manifest/keys/image".parse()?];
+/// let sources = ["fixtures/index/cache".parse()?, "fixtures/manifest/keys/image".parse()?];
 /// let platforms = ["linux/amd64".parse()?];
 /// let Inputs { exports, images, .. } = Inputs::read(&sources, &platforms, &Limits::default())?;
 /// assert_eq!((exports.len(), images.len()), (1, 1));
@@ -39,7 +39,7 @@ pub struct Inputs {
 /// use oci2bk::inputs::InputError;
 /// use oci2bk::{Inputs, Limits};
 ///
-/// let image = ["../../fixtures/manifest/keys/image".parse()?];
+/// let image = ["fixtures/manifest/keys/image".parse()?];
 /// let error = Inputs::read(&image, &["linux/s390x".parse()?], &Limits::default()).unwrap_err();
 /// assert!(matches!(error, InputError::Image(_)) && error.is_input());
 /// # Ok::<(), Box<dyn std::error::Error>>(())

@@ -11,12 +11,15 @@
 //!
 //! // The reader decides how many values the provenance of a build may have.
 //! let limits = Limits { json_objects: 100, ..Limits::default() };
-//! let provenance = "../../fixtures/index/keys/provenance.json";
+//! let provenance = "fixtures/index/keys/provenance.json";
 //! let Err(SourceError::TooComplex { source, .. }) = read_source(provenance.as_ref(), &limits) else {
 //!     panic!("a build of more than 100 objects was read");
 //! };
 //! assert_eq!(source, TooComplex::Objects { limit: 100 });
 //! ```
+
+use codec::FormatError;
+use serde::Deserialize;
 
 use crate::limits::Limits;
 
@@ -48,6 +51,11 @@ pub(crate) fn check(json: &[u8], limits: &Limits) -> Result<(), TooComplex> {
         return Err(TooComplex::Values { limit: limits.json_values });
     }
     Ok(())
+}
+
+/// Parses a whole document.
+pub(crate) fn parse<'de, T: Deserialize<'de>>(json: &'de [u8]) -> Result<T, FormatError> {
+    serde_json::from_slice(json).map_err(FormatError::new)
 }
 
 #[derive(Debug, PartialEq, Eq)]

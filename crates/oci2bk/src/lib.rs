@@ -13,10 +13,10 @@
 //!
 //! fn main() -> Result<(), Box<dyn std::error::Error>> {
 //!     let limits = Limits::default();
-//!     let exports = CacheExport::read_sources(&["../../fixtures/index/cache".parse()?], &limits)?;
+//!     let exports = CacheExport::read_sources(&["fixtures/index/cache".parse()?], &limits)?;
 //!
 //!     let mut keyring = Keyring::for_exports(&exports);
-//!     keyring.read("../../fixtures/index/keys/provenance.json", &limits)?;
+//!     keyring.read("fixtures/index/keys/provenance.json", &limits)?;
 //!     keyring.read_layouts(&exports)?;
 //!
 //!     let plan = Plan::new(&exports, &keyring)?;
@@ -89,13 +89,13 @@
 //! `#[non_exhaustive]`. [`Limits`] is not, so that it can be written as a literal; new limits may come with
 //! any release, so write `..Limits::default()`. Messages are for people and may change at any time. The
 //! oldest supported Rust is in `rust-version` of `Cargo.toml`; raising it increments the second number.
-//! `docs/semver.md` of the project has all guarantees, and `docs/api` the whole interface as text, which CI
+//! [`docs/semver.md`] of the project has all guarantees, and [`docs/api`] the whole interface as text, which CI
 //! compares.
 //!
 //! # The modules
 //!
 //! In the order of use. The modules of formats are described on the page of the same name in the project's
-//! `docs/format`.
+//! [`docs/format`].
 //!
 //! | | |
 //! |---|---|
@@ -111,7 +111,18 @@
 //! | [`error_report`] | errors as data |
 //! | [`progress`], [`cancel`] | following the work, and stopping it |
 //! | [`inspect`], [`explain`], [`text`] | showing the content; the library `graph` draws it |
+//!
+//! [`docs/api`]: https://github.com/oci2bk/oci2bk/blob/main/docs/api
+//! [`docs/format`]: https://github.com/oci2bk/oci2bk/blob/main/docs/format
+//! [`docs/semver.md`]: https://github.com/oci2bk/oci2bk/blob/main/docs/semver.md
 
+#[cfg(test)]
+#[allow(
+    dead_code,
+    unreachable_pub,
+    reason = "a link to a crate that is not published: unit tests have it in a package too"
+)]
+mod archives;
 mod assemble;
 pub mod cancel;
 mod class;
@@ -148,7 +159,7 @@ pub mod verify;
 pub use bkstate;
 pub use bkstate::root;
 pub use bkstate::state::State;
-pub use bkstate::{About, Class, Classified, Digest, Root, Time};
+pub use bkstate::{About, Class, Classified, Digest, FormatError, Root, Time};
 pub use llb;
 pub use llb::release;
 
@@ -166,3 +177,7 @@ pub use plan::Plan;
 pub use progress::{Event, Progress};
 pub use source::Source;
 pub use verify::Verifier;
+
+#[cfg(doctest)]
+#[doc = include_str!("../README.md")]
+struct Readme;

@@ -2,10 +2,10 @@
 //!
 //! Caches, layers and key sources come over a network and may be hostile. Limits that do not follow from a
 //! format, from containerd or from the kernel are here, with defaults far above what real caches need (25 GB,
-//! a million records) and low enough that no input exhausts a machine. `docs/limits.md` has the table, and
+//! a million records) and low enough that no input exhausts a machine. [`docs/limits.md`] has the table, and
 //! the fixed limits.
 //!
-//! To add one, add it to the table below and to `docs/limits.md`, and check it where the input is read:
+//! To add one, add it to the table below and to [`docs/limits.md`], and check it where the input is read:
 //! [`Layout::limits`](crate::layout::Layout::limits) has them for everything in a layout;
 //! [`unpack`](crate::unpack::unpack) and [`read_source`](crate::keys::read_source) take them as an argument.
 //! The command line and its help need no change.
@@ -58,6 +58,8 @@
 //! assert!(matches!(other_manifests(&layout), Err(SelectError::TooDeep { .. })));
 //! # Ok::<(), Box<dyn std::error::Error>>(())
 //! ```
+//!
+//! [`docs/limits.md`]: https://github.com/oci2bk/oci2bk/blob/main/docs/limits.md
 
 use std::fmt;
 use std::str::FromStr;
@@ -541,7 +543,7 @@ mod tests {
 
     #[test]
     fn the_documentation_has_them_all() {
-        let documentation = include_str!("../../../docs/limits.md");
+        let documentation = include_str!("../tests/data/limits.md");
         let rows = documentation.lines().filter(|line| line.starts_with("| `"));
         let rows: Vec<_> = rows.collect();
         let expected: Vec<_> = LIMITS

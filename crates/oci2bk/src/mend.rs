@@ -88,7 +88,7 @@ impl PackedLayer<'_> {
 /// use oci2bk::convert::Legacy;
 /// use oci2bk::{CacheExport, Converter, Keyring, Limits, Plan};
 ///
-/// # let exports = CacheExport::read_sources(&["../../fixtures/min/cache".parse()?], &Limits::default())?;
+/// # let exports = CacheExport::read_sources(&["fixtures/min/cache".parse()?], &Limits::default())?;
 /// # let plan = Plan::new(&exports, &Keyring::for_exports(&exports))?;
 /// # let directory = tempfile::tempdir()?;
 /// // A root that no daemon has used.

@@ -24,7 +24,7 @@
 //!     }
 //! }
 //!
-//! let exports = CacheExport::read_sources(&["../../fixtures/min/cache".parse()?], &Limits::default())?;
+//! let exports = CacheExport::read_sources(&["fixtures/min/cache".parse()?], &Limits::default())?;
 //! let plan = Plan::new(&exports, &Keyring::for_exports(&exports))?;
 //! let root = tempfile::tempdir()?;
 //!

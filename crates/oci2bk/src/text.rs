@@ -23,13 +23,14 @@
 //! assert_eq!(to_json_line(&["\u{9b}31m"])?, r#"["\u009b31m"]"#);
 //! assert_eq!(serde_json::from_str::<[String; 1]>(&to_json(&["\u{9b}31m"])?)?, ["\u{9b}31m"]);
 //! assert_eq!(escaped_json("{\"\u{200b}\":1}"), r#"{"\u200b":1}"#);
-//! # Ok::<(), serde_json::Error>(())
+//! # Ok::<(), Box<dyn std::error::Error>>(())
 //! ```
 
 use std::borrow::Cow;
 use std::fmt::Write as _;
 use std::path::Path;
 
+use codec::FormatError;
 use serde::Serialize;
 
 /// Length of shortened digests in hex digits, as in docker.
@@ -80,16 +81,18 @@ pub fn page(text: &str) -> Cow<'_, str> {
 ///
 /// # Errors
 /// Returns an error if it has no JSON form.
-pub fn to_json<T: Serialize + ?Sized>(value: &T) -> Result<String, serde_json::Error> {
-    Ok(escaped_json(&serde_json::to_string_pretty(value)?).into_owned())
+pub fn to_json<T: Serialize + ?Sized>(value: &T) -> Result<String, FormatError> {
+    let json = serde_json::to_string_pretty(value).map_err(FormatError::new)?;
+    Ok(escaped_json(&json).into_owned())
 }
 
 /// Formats `value` as JSON on one line, escaped by [`escaped_json`].
 ///
 /// # Errors
 /// Returns an error if it has no JSON form.
-pub fn to_json_line<T: Serialize + ?Sized>(value: &T) -> Result<String, serde_json::Error> {
-    Ok(escaped_json(&serde_json::to_string(value)?).into_owned())
+pub fn to_json_line<T: Serialize + ?Sized>(value: &T) -> Result<String, FormatError> {
+    let json = serde_json::to_string(value).map_err(FormatError::new)?;
+    Ok(escaped_json(&json).into_owned())
 }
 
 /// Returns the same JSON, with `\u` escapes for characters that must not be printed.

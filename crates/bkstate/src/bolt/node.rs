@@ -11,6 +11,7 @@ use super::reader::ReadError;
 
 /// Where a page of a bucket's tree is stored.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[non_exhaustive]
 pub enum Place {
     /// On its own page.
     Page(u64),

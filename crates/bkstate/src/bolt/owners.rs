@@ -5,6 +5,7 @@ use std::fmt;
 
 /// The reference to a page. In a sound file each page has exactly one owner.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[non_exhaustive]
 pub enum Owner {
     /// The meta page refers to the root page of the root bucket.
     Root,

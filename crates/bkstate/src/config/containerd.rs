@@ -37,6 +37,7 @@ const MOST_FILES: usize = 100;
 /// # Ok::<(), Box<dyn std::error::Error>>(())
 /// ```
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
+#[non_exhaustive]
 pub struct ContainerdConfig {
     /// `root`, if it is set. The default is `/var/lib/containerd`.
     pub root: Option<PathBuf>,

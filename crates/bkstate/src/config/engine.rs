@@ -4,6 +4,7 @@
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
+use codec::FormatError;
 use serde::Deserialize;
 
 use super::{ConfigError, ReadConfigError, optional, read_text};
@@ -30,6 +31,7 @@ use crate::worker::Worker;
 /// # Ok::<(), Box<dyn std::error::Error>>(())
 /// ```
 #[derive(Debug, Clone, PartialEq, Eq)]
+#[non_exhaustive]
 pub struct EngineConfig {
     /// `data-root`. The default is `/var/lib/docker`.
     pub data_root: Option<PathBuf>,
@@ -97,7 +99,8 @@ impl EngineConfig {
         if text.trim().is_empty() {
             return Ok(Self::default());
         }
-        let json: Json = serde_json::from_str(text).map_err(ConfigError::Json)?;
+        let json: Json = serde_json::from_str(text)
+            .map_err(|error| ConfigError::Json(FormatError::new(error)))?;
         let set = |text: Option<String>| text.filter(|text| !text.is_empty());
         Ok(Self {
             data_root: json.data_root.filter(|path| !path.as_os_str().is_empty()),
@@ -107,7 +110,7 @@ impl EngineConfig {
             containerd_store: json.features.get("containerd-snapshotter").copied(),
             users_are_mapped: set(json.userns_remap).is_some(),
             gc: match json.builder {
-                Some(builder) => GcConfig::from_daemon_json(&builder)?,
+                Some(builder) => GcConfig::of_builder(&builder)?,
                 None => Self::default().gc,
             },
         })

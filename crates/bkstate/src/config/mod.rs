@@ -61,6 +61,7 @@ const MAX_BYTES: u64 = 1 << 20;
 
 /// The part of a daemon's configuration that affects its state.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
+#[non_exhaustive]
 pub struct DaemonConfig {
     /// `root`, if it is set. Otherwise the daemon takes the root of its command line, or its default.
     pub root: Option<PathBuf>,

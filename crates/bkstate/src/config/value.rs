@@ -1,5 +1,6 @@
 //! Values of `buildkitd.toml`. Keys match in any case, as in the daemon (go-toml v2).
 
+use codec::FormatError;
 use toml::{Table, Value};
 
 use crate::gc::{ParseDiskSpaceError, ParseDurationError};
@@ -19,7 +20,7 @@ pub enum ConfigError {
     },
     /// The text is not JSON, or a value in it has the wrong type.
     #[error("it is not what the daemon reads")]
-    Json(#[source] serde_json::Error),
+    Json(#[source] FormatError),
     /// A value has the wrong type.
     #[error("{key} has to be {expected}")]
     Type {

@@ -8,6 +8,7 @@ use super::{Dir, DirError, Name};
 
 /// One entry of a directory.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+#[non_exhaustive]
 pub struct DirEntry {
     /// Its name.
     pub name: CString,
@@ -24,6 +25,7 @@ impl DirEntry {
 
 /// The file under a name, of any kind.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[non_exhaustive]
 pub struct Found {
     /// Its kind; a link is not followed.
     pub kind: FileKind,

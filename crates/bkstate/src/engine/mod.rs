@@ -109,6 +109,7 @@ impl Default for EngineFiles {
 
 /// The builder of an engine.
 #[derive(Debug, Clone, PartialEq, Eq)]
+#[non_exhaustive]
 pub struct Engine {
     /// The location of its state.
     pub location: Location,
@@ -139,6 +140,7 @@ pub struct Engine {
 /// # Ok::<(), Box<dyn std::error::Error>>(())
 /// ```
 #[derive(Debug, Clone, PartialEq, Eq)]
+#[non_exhaustive]
 pub struct Dockerd {
     /// Its path.
     pub path: PathBuf,

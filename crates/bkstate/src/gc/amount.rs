@@ -18,8 +18,8 @@ use super::Disk;
 /// assert_eq!("".parse(), Ok(DiskSpace::NONE));
 /// assert!(DiskSpace::Percent(0).is_none());
 ///
-/// let error = ParseDiskSpaceError { text: "plenty".to_owned() };
-/// assert_eq!("plenty".parse::<DiskSpace>(), Err(error));
+/// let ParseDiskSpaceError { text, .. } = "plenty".parse::<DiskSpace>().unwrap_err();
+/// assert_eq!(text, "plenty");
 /// # Ok::<(), ParseDiskSpaceError>(())
 /// ```
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -33,6 +33,7 @@ pub enum DiskSpace {
 /// Why a text is not an amount of disk space.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("{text:?} is not an amount of disk space, such as 512000000, \"20GB\" or \"10%\"")]
+#[non_exhaustive]
 pub struct ParseDiskSpaceError {
     /// The text, shortened to 100 characters.
     pub text: String,
@@ -41,6 +42,7 @@ pub struct ParseDiskSpaceError {
 /// Why a text is not a duration.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("{text:?} is not a duration, such as 172800 (seconds) or \"48h\"")]
+#[non_exhaustive]
 pub struct ParseDurationError {
     /// The text, shortened to 100 characters.
     pub text: String,

@@ -31,6 +31,7 @@ use crate::worker::{Executor, Worker};
 /// assert_eq!(engine.file, GcFile::Engine);
 /// ```
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[non_exhaustive]
 pub struct GcDefaults {
     /// The part of the disk reserved for records, and its maximum.
     pub reserved_space: (DiskSpace, DiskSpace),
@@ -122,6 +123,7 @@ impl GcFile {
 /// assert_eq!(GcConfig::of_daemon(&Worker::default()), GcConfig::default());
 /// ```
 #[derive(Debug, Clone, PartialEq, Eq)]
+#[non_exhaustive]
 pub struct GcConfig {
     /// The file that has them.
     pub file: GcFile,
@@ -141,6 +143,7 @@ pub struct GcConfig {
 
 /// A configured rule.
 #[derive(Debug, Clone, PartialEq, Eq)]
+#[non_exhaustive]
 pub struct RuleConfig {
     /// `filters`.
     pub filters: Vec<String>,

@@ -1,6 +1,7 @@
 //! The garbage collection settings of Docker Engine: `builder.gc` in `daemon.json` (Docker Engine v29
 //! `daemon/config/builder.go`, `daemon/internal/builder-next/controller.go` `getGCPolicy`).
 
+use codec::FormatError;
 use serde_json::{Map, Value, json};
 use toml::Table;
 
@@ -14,21 +15,25 @@ use crate::worker::Worker;
 const UNUSED_FOR: [&str; 2] = ["until", "unused-for"];
 
 impl GcConfig {
-    /// Reads the value of `builder` in a `daemon.json`. Keys match in any case, as in the daemon.
+    /// Reads the value of `builder` in a `daemon.json`, as JSON. Keys match in any case, as in the daemon.
     ///
     /// ```
     /// use bkstate::gc::{DiskSpace, GcConfig};
     ///
-    /// let builder = serde_json::json!({"gc": {"defaultKeepStorage": "20GB"}});
-    /// let config = GcConfig::from_daemon_json(&builder)?;
+    /// let config = GcConfig::from_daemon_json(r#"{"gc": {"defaultKeepStorage": "20GB"}}"#)?;
     /// assert_eq!(config.reserved_space, DiskSpace::Bytes(20 << 30));
-    /// assert!(GcConfig::from_daemon_json(&serde_json::json!({"gc": {"enabled": 1}})).is_err());
+    /// assert!(GcConfig::from_daemon_json(r#"{"gc": {"enabled": 1}}"#).is_err());
     /// # Ok::<(), Box<dyn std::error::Error>>(())
     /// ```
     ///
     /// # Errors
-    /// Returns an error if the daemon would reject a value.
-    pub fn from_daemon_json(builder: &Value) -> Result<Self, ConfigError> {
+    /// Returns an error if it is not JSON, or the daemon would reject a value.
+    pub fn from_daemon_json(builder: &str) -> Result<Self, ConfigError> {
+        let builder = serde_json::from_str(builder);
+        Self::of_builder(&builder.map_err(|error| ConfigError::Json(FormatError::new(error)))?)
+    }
+
+    pub(crate) fn of_builder(builder: &Value) -> Result<Self, ConfigError> {
         let builder = toml::Value::try_from(without_nulls(builder));
         let Ok(toml::Value::Table(builder)) = builder else {
             return Err(ConfigError::Type { key: "builder", expected: "an object" });
@@ -182,7 +187,7 @@ mod tests {
     const DISK: Disk = Disk { total: 100 << 30, free: 50 << 30 };
 
     fn config(builder: &Value) -> GcConfig {
-        GcConfig::from_daemon_json(builder).unwrap()
+        GcConfig::of_builder(builder).unwrap()
     }
 
     fn limits_of(config: &GcConfig) -> Vec<[u64; 3]> {
@@ -231,7 +236,7 @@ mod tests {
 
     #[test]
     fn what_the_engine_refuses_is_refused() {
-        let refused = |builder: &Value| GcConfig::from_daemon_json(builder).unwrap_err();
+        let refused = |builder: &Value| GcConfig::of_builder(builder).unwrap_err();
         let error = refused(&json!({"gc": {"policy": 1}}));
         assert!(matches!(error, ConfigError::Type { key: "policy", .. }), "{error}");
         let error = refused(&json!({"gc": {"defaultMaxUsedSpace": "much"}}));
@@ -247,7 +252,7 @@ mod tests {
             let config = config(&json!({"gc": gc}));
             let proposed = config.keeping(90 * GB, DISK).unwrap();
             let json: Value = serde_json::from_str(&proposed).unwrap();
-            let after = GcConfig::from_daemon_json(&json["builder"]).unwrap();
+            let after = GcConfig::of_builder(&json["builder"]).unwrap();
             assert_eq!(after.policy(DISK).losses(90 * GB, DISK), [], "{proposed}");
         }
     }

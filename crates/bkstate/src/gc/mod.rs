@@ -5,7 +5,7 @@
 //! ([`GcConfig`], [`Policy`]). [`Policy::losses`] says what they remove from a state of a given size, and
 //! [`GcConfig::keeping`] how to configure the daemon so that they remove nothing.
 //!
-//! All of it is as in BuildKit v0.17 and later. See `docs/format/gc.md`.
+//! All of it is as in BuildKit v0.17 and later. See [`docs/format/gc.md`].
 //!
 //! ```
 //! use std::time::Duration;
@@ -20,7 +20,8 @@
 //! let policy: Policy = config.policy(disk);
 //! let losses = policy.losses(20 * GIB, disk);
 //! let unused_for = Duration::from_secs(60 * 24 * 60 * 60);
-//! assert_eq!(losses[0], Loss { rule: 1, keeps: 10 * GIB, unused_for });
+//! let Loss { rule, keeps, .. } = losses[0];
+//! assert_eq!((rule, keeps, losses[0].unused_for), (1, 10 * GIB, unused_for));
 //! assert_eq!(losses.len(), 3);
 //!
 //! // This configuration keeps it.
@@ -46,18 +47,26 @@
 //! let config = GcConfig::from_toml(&toml("48h"))?;
 //! let keep_duration = Duration::from_secs(48 * 60 * 60);
 //! let max_used_space = DiskSpace::Percent(80);
-//! let configured = RuleConfig { all: true, keep_duration, max_used_space, ..RuleConfig::default() };
+//! let mut configured = RuleConfig::default();
+//! configured.all = true;
+//! configured.keep_duration = keep_duration;
+//! configured.max_used_space = max_used_space;
 //! assert_eq!(config.rules, [configured]);
 //!
 //! let disk = Disk { total: 100 << 30, free: 60 << 30 };
 //! let max_used_space = max_used_space.bytes(disk);
-//! let rule = Rule { all: true, keep_duration, max_used_space, ..Rule::default() };
+//! let mut rule = Rule::default();
+//! rule.all = true;
+//! rule.keep_duration = keep_duration;
+//! rule.max_used_space = max_used_space;
 //! assert_eq!(config.policy(disk).rules, [rule]);
 //!
 //! let Err(ConfigError::Duration { source, .. }) = GcConfig::from_toml(&toml("2d")) else { panic!() };
-//! assert_eq!(source, ParseDurationError { text: "2d".to_owned() });
+//! assert!(matches!(source, ParseDurationError { text, .. } if text == "2d"));
 //! # Ok::<(), Box<dyn std::error::Error>>(())
 //! ```
+//!
+//! [`docs/format/gc.md`]: https://github.com/oci2bk/oci2bk/blob/main/docs/format/gc.md
 
 mod amount;
 mod config;

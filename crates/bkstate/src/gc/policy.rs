@@ -19,6 +19,7 @@ pub struct Disk {
 /// The file system cannot be queried.
 #[derive(Debug, thiserror::Error)]
 #[error("cannot read the size of the file system of {}", path.display())]
+#[non_exhaustive]
 pub struct DiskError {
     /// A path in it.
     pub path: PathBuf,
@@ -37,7 +38,7 @@ impl Disk {
     /// let disk = Disk::of(temp.path())?;
     /// assert!(disk.free <= disk.total);
     ///
-    /// let DiskError { path, source } = Disk::of(&temp.path().join("absent")).unwrap_err();
+    /// let DiskError { path, source, .. } = Disk::of(&temp.path().join("absent")).unwrap_err();
     /// assert!(path.ends_with("absent") && source.kind() == std::io::ErrorKind::NotFound);
     /// # Ok::<(), Box<dyn std::error::Error>>(())
     /// ```
@@ -57,6 +58,7 @@ impl Disk {
 
 /// The rules by which a daemon keeps its root small, as `buildctl debug workers` lists them.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize)]
+#[non_exhaustive]
 pub struct Policy {
     /// Applied one after another.
     pub rules: Vec<Rule>,
@@ -64,6 +66,7 @@ pub struct Policy {
 
 /// A rule of a policy (`PruneInfo` in `client/prune.go`). Zero means no limit.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize)]
+#[non_exhaustive]
 pub struct Rule {
     /// Apply only to records that match one of them; to all if there are none.
     pub filters: Vec<String>,
@@ -86,6 +89,7 @@ fn seconds<S: Serializer>(duration: &Duration, serializer: S) -> Result<S::Ok, S
 
 /// The records of an unused state that a rule removes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[non_exhaustive]
 pub struct Loss {
     /// The index of the rule, from 0.
     pub rule: usize,

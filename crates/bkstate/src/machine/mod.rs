@@ -69,6 +69,7 @@ pub enum PlaceError {
     "{} is a symbolic link to {} that belongs to user {owner}; give the directory itself",
     link.display(), target.display()
 )]
+#[non_exhaustive]
 pub struct ForeignLink {
     /// The link.
     pub link: PathBuf,

@@ -18,6 +18,7 @@ use crate::worker::{Bases, Worker, databases};
 
 /// A process that works on a root.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
+#[non_exhaustive]
 pub struct Holder {
     /// Its id, if the kernel tells.
     pub pid: Option<u32>,

@@ -58,7 +58,7 @@
 //! let staged = Trees::open_or_create(&dir.create_dir("staging", 0o700)?, form)?;
 //! assert!(staged.shares_file_system(&dir)?);
 //! staged.create_snapshot(1)?.create_file("motd", 0o644)?.write_all(b"hello")?;
-//! assert_eq!(staged.find(1)?, Directories { top: true, fs: true, work: true });
+//! assert!(matches!(staged.find(1)?, Directories { top: true, fs: true, work: true, .. }));
 //! staged.move_all(&trees)?;
 //! assert!(staged.names()?.is_empty());
 //!

@@ -16,6 +16,7 @@ const WORK: &str = "work";
 
 /// Which directories of a snapshot exist.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+#[non_exhaustive]
 pub struct Directories {
     /// `<id>` itself.
     pub top: bool,

@@ -78,7 +78,7 @@
 //! assert!(expected.damage.is_empty(), "{:?}", expected.damage);
 //! staging.publish(written)?;
 //!
-//! let Verified { state: found, damage, leftovers, used } = root.verify()?;
+//! let Verified { state: found, damage, leftovers, used, .. } = root.verify()?;
 //! assert_eq!(found, Some(state.clone()));
 //! assert!(damage.is_empty() && leftovers.is_empty() && !used);
 //!
@@ -115,7 +115,9 @@
 //!
 //! // Another worker, without results: as if there were no `cache.db`.
 //! let worker_id = WorkerName::Given(WorkerId::derive("another"));
-//! let parts = Parts { solver: None, worker_id, ..Parts::of_root(&root)? };
+//! let mut parts = Parts::of_root(&root)?;
+//! parts.solver = None;
+//! parts.worker_id = worker_id;
 //! let verified = parts.verify()?;
 //! assert!(verified.damage.is_empty());
 //! assert_eq!(verified.state.map(|state| state.worker_id), Some(WorkerId::derive("another")));

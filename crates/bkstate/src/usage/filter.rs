@@ -16,6 +16,7 @@
 
 use std::str::{Chars, FromStr};
 
+use codec::FormatError;
 use regex::Regex;
 
 use super::Usage;
@@ -83,7 +84,7 @@ pub enum ParseFilterError {
         expression: String,
         /// The cause.
         #[source]
-        source: regex::Error,
+        source: FormatError,
     },
 }
 
@@ -240,9 +241,12 @@ impl Filter {
             return Err(ParseFilterError::NoValue { field: name });
         }
         let test = match operator {
-            _ if is_regex => Test::Matches(Regex::new(&value).map_err(|source| {
-                ParseFilterError::Regex { expression: shortened(&value), source }
-            })?),
+            _ if is_regex => {
+                Test::Matches(Regex::new(&value).map_err(|source| ParseFilterError::Regex {
+                    expression: shortened(&value),
+                    source: FormatError::new(source),
+                })?)
+            }
             "!=" => Test::NotEqual(value),
             _ => Test::Equal(value),
         };

@@ -1,7 +1,7 @@
 //! The output of `buildctl du` for a state, from the files alone.
 //!
 //! [`Root::usage`] lists what a daemon that has just started on the root would list. It measures sizes that
-//! the daemon has not measured yet. See `docs/format/usage.md`.
+//! the daemon has not measured yet. See [`docs/format/usage.md`].
 //!
 //! ```
 //! use bkstate::Root;
@@ -43,6 +43,8 @@
 //! assert_eq!((matching[0].id.clone(), matching[0].size), (RecordId::derive("made"), 4000));
 //! # Ok::<(), Box<dyn std::error::Error>>(())
 //! ```
+//!
+//! [`docs/format/usage.md`]: https://github.com/oci2bk/oci2bk/blob/main/docs/format/usage.md
 
 mod filter;
 mod loaded;
@@ -73,6 +75,7 @@ const REGULAR: &str = "regular";
 
 /// A daemon's data about one record (BuildKit v0.32.2 `client/diskusage.go` `UsageInfo`).
 #[derive(Debug, Clone, PartialEq, Eq)]
+#[non_exhaustive]
 pub struct Usage {
     /// The record.
     pub id: RecordId,
@@ -130,6 +133,7 @@ impl Usage {
 
 /// The sums that `buildctl du` prints, in bytes.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+#[non_exhaustive]
 pub struct Totals {
     /// All records.
     pub total: i64,

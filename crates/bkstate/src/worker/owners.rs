@@ -69,6 +69,7 @@ impl Owners {
 /// An owner that the user namespace of a daemon does not have.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("the owner {user}:{group} is not in the user namespace of the daemon, whose map is {map}")]
+#[non_exhaustive]
 pub struct NoSuchOwner {
     /// The user.
     pub user: u32,

@@ -148,7 +148,9 @@ pub enum StateFile {
     WorkerId,
     /// The records of the cache.
     Records,
-    /// The records in the format of daemons before v0.8; see `docs/format/state.md`.
+    /// The records in the format of daemons before v0.8; see [`docs/format/state.md`].
+    ///
+    /// [`docs/format/state.md`]: https://github.com/oci2bk/oci2bk/blob/main/docs/format/state.md
     FormerRecords,
     /// containerd's metadata of content, snapshots and leases.
     Metadata,
@@ -173,6 +175,7 @@ impl StateFile {
 
 /// The place of a file.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[non_exhaustive]
 pub struct Place {
     /// The directory.
     pub part: Part,

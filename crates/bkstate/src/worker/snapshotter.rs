@@ -34,6 +34,7 @@ pub enum Snapshotter {
 /// The name of a snapshotter that this crate does not model.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("{0:?} is not a known snapshotter: overlayfs, fuse-overlayfs, native, stargz")]
+#[non_exhaustive]
 pub struct UnknownSnapshotter(pub String);
 
 impl Snapshotter {

@@ -19,7 +19,7 @@ fn page(words: &str) -> PathBuf {
 }
 
 fn directory() -> PathBuf {
-    Path::new(env!("CARGO_MANIFEST_DIR")).join("../../docs/reference")
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("reference")
 }
 
 /// Returns the marks around the usage of a command.

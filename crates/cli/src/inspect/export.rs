@@ -107,6 +107,7 @@ fn why(step: &ExportStep) -> String {
         MissReason::NoOp => "its key comes from a cache.db or a keys file and cannot be translated",
         MissReason::Patterns => "files that its wildcards match may be hashed differently",
         MissReason::Links => "directories with symbolic links are hashed differently since v0.14",
+        _ => "its key may differ in this release",
     });
     match step.warmth {
         Warmth::MayMiss => reason.unwrap_or("it builds on a step that may run again").to_owned(),

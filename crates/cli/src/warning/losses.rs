@@ -169,6 +169,7 @@ fn why(reason: MissReason) -> &'static str {
         }
         MissReason::Patterns => "files that wildcards match are hashed differently since v0.26",
         MissReason::Links => "directories with symbolic links are hashed differently since v0.14",
+        _ => "their keys differ in this release",
     }
 }
 

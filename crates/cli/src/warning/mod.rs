@@ -173,5 +173,6 @@ fn left_packed(LeftPacked { layer, reason, limit, .. }: &LeftPacked) -> String {
         PackedReason::LiesOn(below) => {
             format!("layer {layer} stays packed, as it lies on layer {below}")
         }
+        _ => format!("layer {layer} stays packed{}", behind(limit.map(raise))),
     }
 }

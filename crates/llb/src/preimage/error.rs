@@ -1,5 +1,7 @@
 //! Why there is no JSON document.
 
+use codec::FormatError;
+
 /// Maximum number of mounts of an exec op. All of them are visited for every input of every record of the op,
 /// and a hostile cache can have millions of those.
 pub(super) const MAX_MOUNTS: usize = 4096;
@@ -43,5 +45,5 @@ pub enum NotComputable {
     },
     /// The op cannot be encoded as JSON.
     #[error("cannot write the op as JSON")]
-    Json(#[from] serde_json::Error),
+    Json(#[from] FormatError),
 }

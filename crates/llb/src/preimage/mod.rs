@@ -9,6 +9,7 @@ pub(super) mod file;
 
 use std::collections::BTreeMap;
 
+use codec::FormatError;
 use codec::gojson;
 use serde::Serialize;
 
@@ -19,7 +20,7 @@ pub use error::NotComputable;
 
 use error::MAX_MOUNTS;
 
-type Json = Result<String, serde_json::Error>;
+type Json = Result<String, FormatError>;
 
 fn go<T: Serialize>(document: &T, encoding: Encoding) -> Json {
     gojson::to_string_with(document, encoding.escapes)

@@ -83,9 +83,11 @@ mod tests;
 use std::collections::BTreeMap;
 
 use bkstate::{Digest, Time};
+use codec::FormatError;
 use typed_index_collections::{TiVec, ti_vec};
 
 use crate::index::index;
+use crate::json;
 use crate::manifest::LayerBlob;
 
 /// Maximum length of a link's selector, in bytes. BuildKit's are digests (v0.32.2
@@ -189,7 +191,7 @@ pub struct DroppedResult {
 pub enum ConfigError {
     /// It is not JSON, or a member is missing or has the wrong form.
     #[error("the JSON of the cache config is malformed")]
-    Json(#[from] serde_json::Error),
+    Json(#[from] FormatError),
     /// A layer's parent does not exist.
     #[error("layer {layer} of the cache config has the parent {parent}, which is not there")]
     NoParent {
@@ -274,7 +276,7 @@ impl CacheConfig {
         content: &[u8],
         layers: &BTreeMap<Digest, LayerBlob>,
     ) -> Result<Self, ConfigError> {
-        Self::validate(serde_json::from_slice(content)?, layers)
+        Self::validate(json::parse(content)?, layers)
     }
 
     /// Parses and validates the records of an inline cache, which does not have its own layers: its nodes are
@@ -289,7 +291,7 @@ impl CacheConfig {
         layers: &BTreeMap<Digest, LayerBlob>,
     ) -> Result<Self, ConfigError> {
         // Go writes an empty list as `null`.
-        let records: Option<_> = serde_json::from_slice(records)?;
+        let records: Option<_> = json::parse(records)?;
         let layer = |(blob, parent)| document::Layer { blob, parent };
         let nodes = blobs.iter().copied().zip(-1..).map(layer).collect();
         Self::validate(

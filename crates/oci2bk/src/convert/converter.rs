@@ -25,9 +25,9 @@ use crate::progress::{Progress, Silent};
 /// use oci2bk::{CacheExport, Cancel, Converter, Event, Keyring, Limits, Plan};
 ///
 /// let limits = Limits::default();
-/// let exports = CacheExport::read_sources(&["../../fixtures/min/cache".parse()?], &limits)?;
+/// let exports = CacheExport::read_sources(&["fixtures/min/cache".parse()?], &limits)?;
 /// let mut keyring = Keyring::for_exports(&exports);
-/// keyring.read("../../fixtures/min/keys/metadata.json", &limits)?;
+/// keyring.read("fixtures/min/keys/metadata.json", &limits)?;
 /// let plan = Plan::new(&exports, &keyring)?;
 ///
 /// let cancel = Cancel::new();

@@ -193,7 +193,7 @@ pub enum ConvertError {
 /// let temporary = tempfile::tempdir()?;
 /// let archive = temporary.path().join("cache.tar");
 /// let mut tar = tar::Builder::new(std::fs::File::create(&archive)?);
-/// tar.append_dir_all(".", "../../fixtures/min/cache")?;
+/// tar.append_dir_all(".", "fixtures/min/cache")?;
 /// tar.into_inner()?;
 ///
 /// let source = format!("oci-archive:{}", archive.display()).parse()?;
@@ -209,6 +209,7 @@ pub enum ConvertError {
 /// # Ok::<(), Box<dyn std::error::Error>>(())
 /// ```
 #[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
 pub enum LinkError {
     /// The blob is a part of an archive.
     #[error("it lies in an archive")]

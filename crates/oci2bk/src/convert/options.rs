@@ -2,6 +2,7 @@
 
 /// How the blobs of layers are stored in the root.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+#[non_exhaustive]
 pub enum StoreBlobs {
     /// Share disk blocks (reflink) if the file system supports it, otherwise copy.
     #[default]

@@ -31,6 +31,7 @@ pub struct LeftPacked {
 
 /// Why a layer was left packed.
 #[derive(Debug, Clone, PartialEq, Eq)]
+#[non_exhaustive]
 pub enum PackedReason {
     /// It cannot be unpacked. The text has the errors with their causes.
     CannotUnpack(String),

@@ -9,6 +9,7 @@ use serde_json::Value;
 
 /// A field in which two ops differ.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[non_exhaustive]
 pub struct Difference {
     /// The field, such as `meta.args[2]`, `meta.env.LEVEL`, `mounts[1].dest` or `Arch`.
     pub field: String,

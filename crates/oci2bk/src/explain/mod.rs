@@ -2,7 +2,7 @@
 //!
 //! A daemon looks up each step of a build by its op and the keys of its inputs. [`Explainer`] does the same
 //! with the records of an export or the state of a root. For each step it says whether it is found, and for
-//! the first missing one, how it differs. See `docs/format/solver.md`.
+//! the first missing one, how it differs. See [`docs/format/solver.md`].
 //!
 //! ```
 //! use oci2bk::explain::{
@@ -14,10 +14,10 @@
 //! use oci2bk::{CacheExport, Limits};
 //!
 //! let limits = Limits::default();
-//! let exports = CacheExport::read_all(&"../../fixtures/index/cache".parse()?, &limits)?;
+//! let exports = CacheExport::read_all(&"fixtures/index/cache".parse()?, &limits)?;
 //! let mut cache = Cache::of_exports(&exports);
 //! // The ops of the cached build, for comparison.
-//! let provenance = "../../fixtures/index/keys/provenance.json".as_ref();
+//! let provenance = "fixtures/index/keys/provenance.json".as_ref();
 //! cache.learn(read_source(provenance, &limits)?, &limits)?;
 //! cache.learn_layouts(&exports)?;
 //! let explainer = Explainer::new(&cache, &limits);
@@ -47,7 +47,7 @@
 //! let Some(Reason::Op { nearest: Some(Nearest { differences, .. }), .. }) = reason else {
 //!     panic!("{name}: {reason:?}");
 //! };
-//! let Difference { field, cached, asked } = &differences[0];
+//! let Difference { field, cached, asked, .. } = &differences[0];
 //! assert_eq!(field, "meta.env.LEVEL");
 //! println!("{name}: {field} was {cached:?} and is {asked:?}");
 //! # Ok::<(), Box<dyn std::error::Error>>(())
@@ -61,8 +61,8 @@
 //! use oci2bk::{CacheExport, Converter, Keyring, Limits, Plan, Root};
 //!
 //! let limits = Limits::default();
-//! let metadata = "../../fixtures/min/keys/metadata.json";
-//! # let exports = CacheExport::read_sources(&["../../fixtures/min/cache".parse()?], &limits)?;
+//! let metadata = "fixtures/min/keys/metadata.json";
+//! # let exports = CacheExport::read_sources(&["fixtures/min/cache".parse()?], &limits)?;
 //! # let mut keyring = Keyring::for_exports(&exports);
 //! # keyring.read(metadata, &limits)?;
 //! # let plan = Plan::new(&exports, &keyring)?;
@@ -87,6 +87,8 @@
 //! assert_eq!(ended.unwrap_err(), ExplainError::TooMany { limit: 1 });
 //! # Ok::<(), Box<dyn std::error::Error>>(())
 //! ```
+//!
+//! [`docs/format/solver.md`]: https://github.com/oci2bk/oci2bk/blob/main/docs/format/solver.md
 
 mod asked;
 mod difference;
@@ -254,6 +256,7 @@ impl<'a> Explainer<'a> {
 
 /// The result for each step of a build.
 #[derive(Debug, Clone, Serialize)]
+#[non_exhaustive]
 pub struct Explanation {
     /// The steps, each after its inputs.
     pub steps: Vec<Explained>,
@@ -266,6 +269,7 @@ index! {
 
 /// The result for one step.
 #[derive(Debug, Clone, Serialize)]
+#[non_exhaustive]
 pub struct Explained {
     /// The frontend's name for it, or a description of its op.
     pub name: String,
@@ -298,6 +302,7 @@ pub enum Outcome {
 /// Why a step is not found, or what the result depends on. Inputs are counted from 0.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "kebab-case", tag = "kind")]
+#[non_exhaustive]
 pub enum Reason {
     /// The key of the source depends on its state when the build runs.
     Source,
@@ -344,6 +349,7 @@ pub enum Reason {
 
 /// The content of an input that the result depends on.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[non_exhaustive]
 pub struct Contents {
     /// The input.
     pub input: usize,
@@ -355,6 +361,7 @@ pub struct Contents {
 
 /// A cached op similar to the requested one.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[non_exhaustive]
 pub struct Nearest {
     /// A description of the op.
     pub name: String,

@@ -3,6 +3,7 @@
 use std::path::PathBuf;
 
 use bkstate::Digest;
+use codec::FormatError;
 
 use crate::layout::{BlobError, LayoutError};
 use crate::manifest::{DocumentError, ManifestError};
@@ -43,7 +44,7 @@ pub enum ImageError {
         digest: Digest,
         /// The cause.
         #[source]
-        source: serde_json::Error,
+        source: FormatError,
     },
     /// The layout has more images than allowed.
     #[error("{path} has more than {limit} manifests")]

@@ -15,7 +15,7 @@ use crate::manifest::{Document, DocumentError, LayerBlob, ManifestError, image_l
 /// use oci2bk::image::{ImageError, WholeImage};
 /// use oci2bk::{BaseImage, Degree, Keyring, Limits, Plan};
 ///
-/// let image = "debian=../../fixtures/manifest/keys/image".parse()?;
+/// let image = "debian=fixtures/manifest/keys/image".parse()?;
 /// let images = BaseImage::read(&image, &Limits::default())?;
 /// let image: WholeImage = images[0].whole(&"linux/amd64".parse()?)?;
 /// assert_eq!(image.on.platform.architecture, "amd64");

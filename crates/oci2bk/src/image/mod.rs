@@ -14,7 +14,7 @@
 //! use oci2bk::{BaseImage, CacheExport, Digest, Keyring, Limits, Plan};
 //!
 //! let limits = Limits::default();
-//! let image: ImageRef = "debian=../../fixtures/manifest/keys/image".parse()?;
+//! let image: ImageRef = "debian=fixtures/manifest/keys/image".parse()?;
 //! let repository: &Repository = image.repository.as_ref().expect("it is given");
 //! assert_eq!((repository.host_name(), &*repository.path), ("docker.io", "library/debian"));
 //!
@@ -23,7 +23,7 @@
 //!     // Index, manifest and config.
 //!     assert_eq!(documents.len(), 3);
 //!     assert!(chain_id.is_some());
-//!     for ImageDocument { digest, content } in documents {
+//!     for ImageDocument { digest, content, .. } in documents {
 //!         assert_eq!(*digest, Digest::of(content));
 //!     }
 //! }
@@ -33,7 +33,7 @@
 //! assert_eq!(images[0].absent, Vec::<Absent>::new());
 //!
 //! // Without layers, only documents that a step starts from get into the state.
-//! let exports = CacheExport::read_sources(&["../../fixtures/manifest/cache".parse()?], &limits)?;
+//! let exports = CacheExport::read_sources(&["fixtures/manifest/cache".parse()?], &limits)?;
 //! let mut plan = Plan::new(&exports, &Keyring::for_exports(&exports))?;
 //! let unused = plan.add_images(&images);
 //! assert_eq!(unused, [image.to_string()]);
@@ -43,17 +43,17 @@
 //! plan.add_images_of(&exports)?;
 //!
 //! // A layout that does not say which repository it is a copy of.
-//! let error = BaseImage::read(&"../../fixtures/manifest/keys/image".parse()?, &limits).unwrap_err();
+//! let error = BaseImage::read(&"fixtures/manifest/keys/image".parse()?, &limits).unwrap_err();
 //! assert!(matches!(error, ImageError::Unnamed { .. }));
 //! let error = "Debian!=./image".parse::<ImageRef>().unwrap_err();
-//! let ParseImageError::Repository(ParseRepositoryError { text }) = error else { panic!("{error}") };
+//! let ParseImageError::Repository(ParseRepositoryError { text, .. }) = error else { panic!("{error}") };
 //! assert_eq!(text, "Debian!");
 //!
 //! // A name for an image store has a tag.
 //! let image: ImageRef = "debian:12=./image".parse()?;
 //! assert_eq!(image.tag, Some("12".parse::<Tag>()?));
 //! let error = "debian:-=./image".parse::<ImageRef>().unwrap_err();
-//! assert!(matches!(error, ParseImageError::Tag(ParseTagError { text }) if text == "-"));
+//! assert!(matches!(error, ParseImageError::Tag(ParseTagError { text, .. }) if text == "-"));
 //! # Ok::<(), Box<dyn std::error::Error>>(())
 //! ```
 
@@ -94,6 +94,7 @@ const CONFIGS: [&str; 2] =
 
 /// A possible base image of builds.
 #[derive(Debug, Clone)]
+#[non_exhaustive]
 pub struct BaseImage {
     /// The argument that named it.
     pub reference: String,
@@ -113,6 +114,7 @@ pub struct BaseImage {
 
 /// A missing part of an image.
 #[derive(Debug, Clone, PartialEq, Eq)]
+#[non_exhaustive]
 pub struct Absent {
     /// The platform in the index.
     pub platform: Option<Platform>,
@@ -124,6 +126,7 @@ pub struct Absent {
 
 /// An image for one platform.
 #[derive(Debug, Clone)]
+#[non_exhaustive]
 pub struct PlatformImage {
     /// The documents from top to bottom: indexes, manifest, config.
     pub documents: Vec<ImageDocument>,
@@ -139,6 +142,7 @@ pub struct PlatformImage {
 
 /// An index, a manifest or a config.
 #[derive(Debug, Clone)]
+#[non_exhaustive]
 pub struct ImageDocument {
     /// Its digest.
     pub digest: Digest,

@@ -10,6 +10,7 @@ use serde::Deserialize;
 use super::{
     Absent, ImageDocument, ImageError, PlatformImage, is_image_config, manifest_key, source_record,
 };
+use crate::json;
 use crate::layout::{BlobError, Descriptor, Layout};
 use crate::limits::MAX_INDEX_DEPTH;
 use crate::manifest::Document;
@@ -73,7 +74,7 @@ impl<'l> Reader<'l> {
         mut documents: Vec<ImageDocument>,
         config: ImageDocument,
     ) -> Result<PlatformImage, ImageError> {
-        let parsed: Config = serde_json::from_slice(&config.content).map_err(|source| {
+        let parsed: Config = json::parse(&config.content).map_err(|source| {
             let path = self.layout.path().to_owned();
             ImageError::Config { path, digest: config.digest, source }
         })?;

@@ -17,6 +17,7 @@ pub struct Repository {
 /// The text is not the name of a repository.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("{text:?} is not the name of an image, such as debian or registry.example/team/base")]
+#[non_exhaustive]
 pub struct ParseRepositoryError {
     /// The text.
     pub text: String,
@@ -29,6 +30,7 @@ pub struct Tag(String);
 /// The text is not a tag.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("{text:?} is not the tag of an image, such as 12-slim")]
+#[non_exhaustive]
 pub struct ParseTagError {
     /// The text.
     pub text: String,

@@ -17,6 +17,7 @@ use crate::plan::{LostReason, MissReason, Plan, PlanError, Source, SourceIndex};
 
 /// Exports, with the data about their records.
 #[derive(Debug, Clone)]
+#[non_exhaustive]
 pub struct Export {
     /// The daemon for which the export would be converted.
     pub target: Target,
@@ -32,6 +33,7 @@ pub struct Export {
 
 /// A layer on top of its parent.
 #[derive(Debug, Clone, PartialEq, Eq)]
+#[non_exhaustive]
 pub struct ExportLayer {
     /// The source.
     pub source: SourceIndex,
@@ -53,6 +55,7 @@ pub struct ExportLayer {
 
 /// A record.
 #[derive(Debug, Clone, PartialEq, Eq)]
+#[non_exhaustive]
 pub struct ExportStep {
     /// The source.
     pub source: SourceIndex,
@@ -78,6 +81,7 @@ pub struct ExportStep {
 
 /// The op digest of a record.
 #[derive(Debug, Clone, PartialEq, Eq)]
+#[non_exhaustive]
 pub struct StepKey {
     /// The digest, as computed by the exporter.
     pub op_digest: OpDigest,
@@ -89,6 +93,7 @@ pub struct StepKey {
 
 /// Why a daemon may not find a step.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[non_exhaustive]
 pub struct StepMiss {
     /// The reason.
     pub reason: MissReason,
@@ -98,6 +103,7 @@ pub struct StepMiss {
 
 /// One way in which an input can match.
 #[derive(Debug, Clone, PartialEq, Eq)]
+#[non_exhaustive]
 pub struct StepInput {
     /// The number of the input.
     pub input: usize,
@@ -109,6 +115,7 @@ pub struct StepInput {
 
 /// A result.
 #[derive(Debug, Clone, PartialEq, Eq)]
+#[non_exhaustive]
 pub struct StepResult {
     /// Its topmost layer.
     pub layer: NodeIndex,

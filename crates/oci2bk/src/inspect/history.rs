@@ -12,12 +12,14 @@ use bkstate::Time;
 use bkstate::bolt::{Db, Entry, ReadError};
 use bkstate::dir::DirError;
 use bkstate::worker::StateFile;
+use codec::FormatError;
 use prost::Message;
 
 const RECORDS: &[u8] = b"_records";
 
 /// A build.
 #[derive(Debug, Clone, PartialEq, Eq)]
+#[non_exhaustive]
 pub struct Build {
     /// The daemon's name for it.
     pub reference: String,
@@ -68,7 +70,7 @@ pub enum BuildsError {
         reference: String,
         /// The cause.
         #[source]
-        source: prost::DecodeError,
+        source: FormatError,
     },
 }
 
@@ -157,7 +159,8 @@ pub(super) fn builds(root: &Root) -> Result<Vec<Build>, BuildsError> {
     let mut builds = Vec::new();
     for entry in records.entries() {
         let (key, Entry::Value(value)) = entry.map_err(damaged)? else { continue };
-        let record = Record::decode(value.as_slice()).map_err(|source| BuildsError::Record {
+        let record = Record::decode(value.as_slice()).map_err(FormatError::new);
+        let record = record.map_err(|source| BuildsError::Record {
             path: path(),
             reference: String::from_utf8_lossy(&key).chars().take(100).collect(),
             source,

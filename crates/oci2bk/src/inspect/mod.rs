@@ -16,22 +16,22 @@
 //! use oci2bk::{CacheExport, Keyring, Limits};
 //!
 //! // The kind of the argument: a cache, or the root of a daemon?
-//! let Place::Source(source) = find("../../fixtures/index/cache".as_ref())? else {
+//! let Place::Source(source) = find("fixtures/index/cache".as_ref())? else {
 //!     panic!("a layout is not a root");
 //! };
-//! assert!(matches!(find("../../fixtures".as_ref()), Err(PlaceError::Neither { .. })));
+//! assert!(matches!(find("fixtures".as_ref()), Err(PlaceError::Neither { .. })));
 //!
 //! let limits = Limits::default();
 //! let exports = CacheExport::read_all(&source, &limits)?;
 //! let mut keyring = Keyring::for_exports(&exports);
-//! keyring.read("../../fixtures/index/keys/provenance.json", &limits)?;
+//! keyring.read("fixtures/index/keys/provenance.json", &limits)?;
 //!
 //! // As for a daemon of an old release.
 //! let view = Export::new(&exports, &keyring, "v0.13.2".parse()?)?;
 //! for ExportStep { digest, source, key, misses, inputs, results, .. } in &view.steps {
 //!     let key: Option<&StepKey> = key.as_ref();
 //!     println!("{digest}: {}", key.map_or("(no key)", |key| key.op_digest.as_str()));
-//!     for StepMiss { reason, certain } in misses {
+//!     for StepMiss { reason, certain, .. } in misses {
 //!         println!("  {} not be found: {reason:?}", if *certain { "will" } else { "may" });
 //!     }
 //!     for StepInput { step, .. } in inputs {
@@ -68,9 +68,9 @@
 //! use oci2bk::{CacheExport, Converter, Keyring, Limits, Plan};
 //!
 //! let limits = Limits::default();
-//! # let exports = CacheExport::read_sources(&["../../fixtures/min/cache".parse()?], &limits)?;
+//! # let exports = CacheExport::read_sources(&["fixtures/min/cache".parse()?], &limits)?;
 //! # let mut keyring = Keyring::for_exports(&exports);
-//! # keyring.read("../../fixtures/min/keys/metadata.json", &limits)?;
+//! # keyring.read("fixtures/min/keys/metadata.json", &limits)?;
 //! # let plan = Plan::new(&exports, &keyring)?;
 //! # let directory = tempfile::tempdir()?;
 //! # let directory = directory.path();
@@ -115,7 +115,7 @@
 //! let root = Root::read(directory, &[], &limits)?;
 //! let is_history = |unread: &Unread| matches!(unread, Unread::Builds(BuildsError::Database { .. }));
 //! assert!(root.unread.iter().any(is_history));
-//! let error = Root::read("../../fixtures", &[], &limits).unwrap_err();
+//! let error = Root::read("fixtures", &[], &limits).unwrap_err();
 //! assert!(matches!(error, InspectError::Open(_)));
 //! # Ok::<(), Box<dyn std::error::Error>>(())
 //! ```

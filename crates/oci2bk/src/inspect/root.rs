@@ -51,6 +51,7 @@ pub struct Root {
 
 /// A worker of a root.
 #[derive(Debug, Clone, PartialEq, Eq)]
+#[non_exhaustive]
 pub struct Worker {
     /// Its directory, which is named after its executor and snapshotter.
     pub directory: String,
@@ -78,6 +79,7 @@ pub struct Key {
 
 /// A result of a key.
 #[derive(Debug, Clone, PartialEq, Eq)]
+#[non_exhaustive]
 pub struct KeyResult {
     /// The worker and its record; no record for an empty file system.
     pub id: ResultId,
@@ -98,6 +100,7 @@ pub struct KeyLink {
 
 /// A cache record.
 #[derive(Debug, Clone, PartialEq, Eq)]
+#[non_exhaustive]
 pub struct Record {
     /// Its id.
     pub id: RecordId,
@@ -113,6 +116,7 @@ pub struct Record {
 
 /// A lease.
 #[derive(Debug, Clone, PartialEq, Eq)]
+#[non_exhaustive]
 pub struct Lease {
     /// Its namespace in containerd.
     pub namespace: String,
@@ -132,6 +136,7 @@ pub struct Lease {
 
 /// A snapshot.
 #[derive(Debug, Clone, PartialEq, Eq)]
+#[non_exhaustive]
 pub struct SnapshotOf {
     /// Its key: a record's id, or a chainID.
     pub key: String,
@@ -153,6 +158,7 @@ pub struct SnapshotOf {
 
 /// A blob.
 #[derive(Debug, Clone, PartialEq, Eq)]
+#[non_exhaustive]
 pub struct Blob {
     /// Its namespace in containerd.
     pub namespace: String,

@@ -122,9 +122,8 @@ fn what_a_word_names_shows_from_what_is_there() {
 
 /// Returns the databases of a real daemon, and its build history, without the files.
 fn natural() -> TempDir {
-    let crates = Path::new(env!("CARGO_MANIFEST_DIR")).parent().unwrap();
+    let data = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/data");
     let temp = tempfile::tempdir().unwrap();
-    let data = crates.join("bkstate/tests/data/natural");
     for name in [
         "cache.db",
         "runc-overlayfs/containerdmeta.db",
@@ -134,10 +133,9 @@ fn natural() -> TempDir {
     ] {
         let path = temp.path().join(name);
         fs::create_dir_all(path.parent().unwrap()).unwrap();
-        fs::copy(data.join(name), path).unwrap();
+        fs::copy(data.join("natural").join(name), path).unwrap();
     }
-    let history = crates.join("oci2bk/tests/data/history/root/history.db");
-    fs::copy(history, temp.path().join("history.db")).unwrap();
+    fs::copy(data.join("history/root/history.db"), temp.path().join("history.db")).unwrap();
     temp
 }
 

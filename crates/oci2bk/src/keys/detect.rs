@@ -1,5 +1,7 @@
 //! Detects the type of a file from its content.
 
+use codec::FormatError;
+
 use super::envelope::{self, EnvelopeError, Fields};
 use super::file;
 use super::metadata_file::{self, Part};
@@ -67,7 +69,7 @@ pub(super) fn document(json: &[u8]) -> Result<Option<Document<'_>>, DetectError>
             return Ok(Some(Document::Envelopes(statements(statement?, objects)?)));
         }
     }
-    let fields: Fields<'_> = serde_json::from_slice(json)?;
+    let fields: Fields<'_> = crate::json::parse(json)?;
     let media_type =
         fields.get("mediaType").map(|value| serde_json::from_str::<String>(value.get()));
     if media_type.is_some_and(|kind| kind.is_ok_and(|kind| file::is_keys_file(&kind))) {
@@ -107,7 +109,7 @@ fn statements<'a>(
 ) -> Result<Vec<Vec<u8>>, DetectError> {
     let mut statements = vec![first];
     for fields in others {
-        if let Some(statement) = envelope::statement(&fields?) {
+        if let Some(statement) = envelope::statement(&fields.map_err(FormatError::new)?) {
             statements.push(statement?);
         }
     }
@@ -117,12 +119,12 @@ fn statements<'a>(
 /// Why the type of a document cannot be detected.
 #[derive(Debug)]
 pub(super) enum DetectError {
-    Json(serde_json::Error),
+    Json(FormatError),
     Envelope(EnvelopeError),
 }
 
-impl From<serde_json::Error> for DetectError {
-    fn from(error: serde_json::Error) -> Self {
+impl From<FormatError> for DetectError {
+    fn from(error: FormatError) -> Self {
         Self::Json(error)
     }
 }

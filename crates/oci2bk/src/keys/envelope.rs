@@ -9,6 +9,7 @@ use std::collections::BTreeMap;
 use base64::Engine as _;
 use base64::alphabet::{Alphabet, STANDARD, URL_SAFE};
 use base64::engine::{DecodePaddingMode, GeneralPurpose, GeneralPurposeConfig};
+use codec::FormatError;
 use serde_json::value::RawValue;
 
 use super::metadata_file::Part;
@@ -43,7 +44,7 @@ fn decoded(payload: &str) -> Result<Vec<u8>, EnvelopeError> {
     let alphabet: &Alphabet = if is_url_safe { &URL_SAFE } else { &STANDARD };
     let config =
         GeneralPurposeConfig::new().with_decode_padding_mode(DecodePaddingMode::Indifferent);
-    Ok(GeneralPurpose::new(alphabet, config).decode(payload)?)
+    Ok(GeneralPurpose::new(alphabet, config).decode(payload).map_err(FormatError::new)?)
 }
 
 /// Why an envelope has no statement.
@@ -55,7 +56,7 @@ pub enum EnvelopeError {
     PayloadType(String),
     /// The statement is not in base64.
     #[error("the payload of the envelope is not base64")]
-    Base64(#[from] base64::DecodeError),
+    Base64(#[from] FormatError),
 }
 
 /// Returns the provenance in the output of `docker buildx imagetools inspect --format '{{json

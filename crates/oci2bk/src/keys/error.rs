@@ -5,6 +5,7 @@ use std::path::PathBuf;
 
 use bkstate::dir::DirError;
 use bkstate::root::OpenRootError;
+use codec::FormatError;
 use llb::{DefinitionError, ProvenanceError};
 
 use super::artifact::ArtifactError;
@@ -101,7 +102,7 @@ pub enum SourceError {
         path: PathBuf,
         /// Why it is not JSON, if it is not.
         #[source]
-        source: Option<serde_json::Error>,
+        source: Option<FormatError>,
     },
     /// A document has more content than any real one.
     #[error("the key source {path} is not a document of a build")]
@@ -290,11 +291,10 @@ pub enum SourceError {
 /// ```
 /// use oci2bk::keys::UnreadHistory;
 ///
-/// let unread = UnreadHistory {
-///     path: "/var/lib/docker/buildkit/history_c8d.db".into(),
-///     searched: vec!["/var/lib/containerd".into()],
-/// };
-/// assert!(unread.to_string().ends_with("; give the root of the containerd that the builder uses"));
+/// /// Tells which directories do not have the provenance.
+/// fn searched(UnreadHistory { searched, .. }: &UnreadHistory) -> String {
+///     searched.iter().map(|path| path.display().to_string()).collect::<Vec<_>>().join(" ")
+/// }
 /// ```
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error(
@@ -302,6 +302,7 @@ pub enum SourceError {
      builder uses",
     path.display(), listed(searched)
 )]
+#[non_exhaustive]
 pub struct UnreadHistory {
     /// The database.
     pub path: PathBuf,
@@ -321,9 +322,9 @@ fn listed(paths: &[PathBuf]) -> String {
 /// use oci2bk::{CacheExport, Keyring, Limits};
 ///
 /// let limits = Limits { key_outputs: 10, ..Limits::default() };
-/// let exports = CacheExport::read_sources(&["../../fixtures/index/cache".parse()?], &limits)?;
+/// let exports = CacheExport::read_sources(&["fixtures/index/cache".parse()?], &limits)?;
 /// let mut keyring = Keyring::for_exports(&exports);
-/// let error = keyring.read("../../fixtures/index/keys/provenance.json", &limits).unwrap_err();
+/// let error = keyring.read("fixtures/index/keys/provenance.json", &limits).unwrap_err();
 /// assert!(matches!(error, SourceError::TooManyOutputs(TooManyOutputs { limit: 10, .. })));
 /// # Ok::<(), Box<dyn std::error::Error>>(())
 /// ```
@@ -331,6 +332,7 @@ fn listed(paths: &[PathBuf]) -> String {
 #[error(
     "with the {description}, the key sources have {outputs} outputs of ops to try, more than {limit}"
 )]
+#[non_exhaustive]
 pub struct TooManyOutputs {
     /// The source that exceeded the limit.
     pub description: SourceDescription,

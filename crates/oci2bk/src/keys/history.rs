@@ -15,6 +15,7 @@ use bkstate::content::BlobStore;
 use bkstate::dir::{Dir, DirError, if_there};
 use bkstate::worker::{Bases, Part, Worker};
 use bkstate::{Digest, Root};
+use codec::FormatError;
 use prost::Message;
 
 use super::attestation::is_provenance;
@@ -39,7 +40,7 @@ pub enum HistoryError {
         reference: String,
         /// The cause.
         #[source]
-        source: prost::DecodeError,
+        source: FormatError,
     },
     /// A record names a blob by an invalid digest.
     #[error("the record of the build {reference:?} names a blob that cannot be: {digest:?}")]
@@ -129,7 +130,10 @@ pub(super) fn builds(records: &Bucket<'_>) -> Result<Vec<Build>, HistoryError> {
         let reference: String = String::from_utf8_lossy(&key).chars().take(100).collect();
         let record = match Record::decode(value.as_slice()) {
             Ok(record) => record,
-            Err(source) => return Err(HistoryError::Record { reference, source }),
+            Err(error) => {
+                let source = FormatError::new(error);
+                return Err(HistoryError::Record { reference, source });
+            }
         };
         let single = record.result.iter().map(|result| (None, result));
         let several = record.results.iter().map(|(platform, result)| (Some(platform), result));

@@ -81,9 +81,9 @@ pub struct SourceSummary {
 /// use oci2bk::{BaseImage, CacheExport, Keyring, Limits};
 ///
 /// let limits = Limits::default();
-/// let exports = CacheExport::read_sources(&["../../fixtures/index/cache".parse()?], &limits)?;
+/// let exports = CacheExport::read_sources(&["fixtures/index/cache".parse()?], &limits)?;
 /// let mut keyring = Keyring::for_exports(&exports);
-/// keyring.read("../../fixtures/index/keys/provenance.json", &limits)?;
+/// keyring.read("fixtures/index/keys/provenance.json", &limits)?;
 /// keyring.read_layouts(&exports)?;
 /// assert!(keyring.has_sources());
 /// for source in keyring.sources() {
@@ -93,14 +93,14 @@ pub struct SourceSummary {
 ///
 /// // No document about a build has the scans for its SBOM. The image of the scanner determines them; this
 /// // one is not a scanner.
-/// let image = "debian=../../fixtures/manifest/keys/image".parse()?;
+/// let image = "debian=fixtures/manifest/keys/image".parse()?;
 /// keyring.add_scanners(&BaseImage::read(&image, &limits)?);
 /// assert_eq!(keyring.sources().len(), 1);
 ///
 /// // Of another build: nothing is resolved, which is not an error.
 /// let wanted = exports[0].config.digests_with_inputs().collect();
 /// let mut keyring = Keyring::new(wanted);
-/// keyring.read("../../fixtures/zstd/keys/cache.db", &limits)?;
+/// keyring.read("fixtures/zstd/keys/cache.db", &limits)?;
 /// assert!(keyring.is_empty());
 ///
 /// // A source beside a cache counts if it has a key. A named source counts anyway.
@@ -164,9 +164,11 @@ impl Keyring {
     }
 
     /// Adds the keys that are still missing from files near the layouts of `exports`: in their directories or
-    /// beside them, with the names that tools use (`docs/format/keys.md`). A file without such keys is
+    /// beside them, with the names that tools use ([`docs/format/keys.md`]). A file without such keys is
     /// ignored. Returns why others cannot be read: the user did not name them, so that is not an error of the
     /// keyring.
+    ///
+    /// [`docs/format/keys.md`]: https://github.com/oci2bk/oci2bk/blob/main/docs/format/keys.md
     pub fn read_beside(&mut self, exports: &[CacheExport]) -> Vec<SourceError> {
         let mut errors = Vec::new();
         for (limits, place) in beside::places(layouts(exports).map(|layout| &**layout)) {

@@ -1,7 +1,7 @@
 //! Key sources and keyrings.
 //!
 //! An exported cache names the record of a step by a hash over the step's op digest, which cannot be inverted
-//! (see `docs/format/keys.md`). The op digests come from a *key source*: provenance of the build, in any
+//! (see [`docs/format/keys.md`]). The op digests come from a *key source*: provenance of the build, in any
 //! container, the LLB itself, the root directory of a builder, or a [`KeysFile`] of our own, which may be
 //! [attached](attach()) to the cache. A source offers [`Candidate`]s; only those whose hash is that of a
 //! record get into the [`Keyring`], so a wrong or hostile source can leave records unresolved but never
@@ -19,11 +19,11 @@
 //! use oci2bk::{CacheExport, Limits};
 //!
 //! let limits = Limits::default();
-//! let exports = CacheExport::read_sources(&["../../fixtures/manifest/cache".parse()?], &limits)?;
+//! let exports = CacheExport::read_sources(&["fixtures/manifest/cache".parse()?], &limits)?;
 //! let mut keyring = Keyring::for_exports(&exports);
 //!
 //! // An image in a layout, with its provenance.
-//! for source in read_source("../../fixtures/manifest/keys/image".as_ref(), &limits)? {
+//! for source in read_source("fixtures/manifest/keys/image".as_ref(), &limits)? {
 //!     let SourceDescription { kind, .. } = &source.description;
 //!     assert_eq!(*kind, SourceKind::Attestation);
 //!     for Uncomputable { name, reason, .. } in &source.uncomputable {
@@ -68,7 +68,7 @@
 //! use oci2bk::keys::{KeySource, SourceDescription, SourceKind};
 //! use oci2bk::llb::{Definition, Provenance};
 //!
-//! let json = std::fs::read("../../fixtures/index/keys/provenance.json")?;
+//! let json = std::fs::read("fixtures/index/keys/provenance.json")?;
 //! let path = "a database".into();
 //! let description = SourceDescription { path, kind: SourceKind::Provenance, part: None };
 //! let source = KeySource::from_provenance(&Provenance::from_json(&json)?, description.clone());
@@ -95,7 +95,7 @@
 //!
 //! let limits = Limits::default();
 //! let sources: Vec<KeySource> =
-//!     read_source("../../fixtures/index/keys/provenance.json".as_ref(), &limits)?;
+//!     read_source("fixtures/index/keys/provenance.json".as_ref(), &limits)?;
 //! let keys = KeysFile::from_sources(&sources);
 //! let json = keys.encode()?;
 //! assert!(!keys.is_empty() && json.len() as u64 <= MAX_DOCUMENT_BYTES);
@@ -109,7 +109,7 @@
 //! assert!(matches!(KeysFile::decode(b"{}"), Err(KeysFileError::Json(_))));
 //!
 //! // The keys of one cache. A cache of another build has no step in common with this one.
-//! let caches = ["../../fixtures/index/cache".parse()?, "../../fixtures/zstd/cache".parse()?];
+//! let caches = ["fixtures/index/cache".parse()?, "fixtures/zstd/cache".parse()?];
 //! for (export, is_ours) in CacheExport::read_sources(&caches, &limits)?.iter().zip([true, false]) {
 //!     let wanted = export.config.digests_with_inputs().collect();
 //!     let (keys, records) = read.of_records(&wanted);
@@ -134,12 +134,12 @@
 //! #     Ok(())
 //! # }
 //! # let temporary = tempfile::tempdir()?;
-//! # copy("../../fixtures/min/cache".as_ref(), temporary.path())?;
+//! # copy("fixtures/min/cache".as_ref(), temporary.path())?;
 //! # let source = temporary.path().to_str().unwrap().parse()?;
 //! # let limits = Limits::default();
 //! // `source` names the cache of the fixture `min`, in a temporary directory.
 //! let exports = CacheExport::read_all(&source, &limits)?;
-//! let keys = read_source("../../fixtures/min/keys/metadata.json".as_ref(), &limits)?;
+//! let keys = read_source("fixtures/min/keys/metadata.json".as_ref(), &limits)?;
 //! let Attached { records, changed, .. } =
 //!     attach(&exports[0], &KeysFile::from_sources(&keys), Some("keys"))?;
 //! assert!(changed);
@@ -187,7 +187,7 @@
 //!     std::fs::write(&path, content).unwrap();
 //!     read_source(&path, &Limits::default()).unwrap_err()
 //! };
-//! let database = std::fs::read("../../fixtures/zstd/keys/cache.db")?;
+//! let database = std::fs::read("fixtures/zstd/keys/cache.db")?;
 //! assert!(is_cut_off_or_changed(&read(&database[..database.len() / 2])));
 //!
 //! // Here the build must be told to write more.
@@ -204,6 +204,8 @@
 //! assert_eq!(kind, "text/plain");
 //! # Ok::<(), Box<dyn std::error::Error>>(())
 //! ```
+//!
+//! [`docs/format/keys.md`]: https://github.com/oci2bk/oci2bk/blob/main/docs/format/keys.md
 
 mod artifact;
 mod attestation;

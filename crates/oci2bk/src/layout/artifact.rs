@@ -31,7 +31,7 @@ const LONGEST_TAG: usize = 128;
 /// use oci2bk::{CacheExport, Limits};
 ///
 /// let limits = Limits::default();
-/// let exports = CacheExport::read_sources(&["../../fixtures/min/cache".parse()?], &limits)?;
+/// let exports = CacheExport::read_sources(&["fixtures/min/cache".parse()?], &limits)?;
 /// let error = attach(&exports[0], &KeysFile::from_sources(&[]), Some("not a tag")).unwrap_err();
 /// assert!(matches!(error, AttachError::Put(PutArtifactError::InvalidTag { .. })));
 /// # Ok::<(), Box<dyn std::error::Error>>(())

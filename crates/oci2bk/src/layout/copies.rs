@@ -18,7 +18,7 @@ use super::{BlobError, Descriptor, Layout};
 /// use oci2bk::layout::BadCopy;
 /// use oci2bk::{CacheExport, Converter, Keyring, Limits, Plan};
 ///
-/// # let cache = "../../fixtures/min/cache";
+/// # let cache = "fixtures/min/cache";
 /// // The same cache from two places. It is enough if one of them has a good copy of a layer.
 /// let sources = [cache.parse()?, cache.parse()?];
 /// let exports = CacheExport::read_sources(&sources, &Limits::default())?;

@@ -13,6 +13,7 @@ use std::sync::Arc;
 
 use bkstate::Digest;
 use bkstate::digest::Hasher;
+use codec::FormatError;
 use codec::from_objects;
 use serde::Deserialize;
 
@@ -91,7 +92,7 @@ pub enum DockerError {
         member: String,
         /// The cause.
         #[source]
-        source: serde_json::Error,
+        source: FormatError,
     },
     /// It has more images than the limit.
     #[error("{MANIFEST} lists more than {limit} images")]
@@ -251,7 +252,7 @@ fn names(tags: &[String]) -> Vec<EntryName> {
     tags.iter().filter_map(name).collect()
 }
 
-fn malformed(member: &str, source: serde_json::Error) -> DockerError {
+fn malformed(member: &str, source: FormatError) -> DockerError {
     DockerError::Json { member: member.to_owned(), source }
 }
 
@@ -348,8 +349,7 @@ impl Members<'_> {
         self.open(place).read_to_end(&mut content).map_err(ArchiveError::Io)?;
         json::check(&content, self.limits)
             .map_err(|source| DockerError::TooComplex { member: member.to_owned(), source })?;
-        let parsed =
-            serde_json::from_slice(&content).map_err(|source| malformed(member, source))?;
+        let parsed = json::parse(&content).map_err(|source| malformed(member, source))?;
         Ok((content, parsed))
     }
 }

@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use bkstate::Digest;
+use codec::FormatError;
 use serde::Serialize;
 
 use super::store::Name;
@@ -66,13 +67,13 @@ const SCHEMA_VERSION: u32 = 2;
 
 impl Made {
     /// Generates the documents of a layout with one manifest for each of `all`, in order.
-    pub(super) fn of(all: impl IntoIterator<Item = Parts>) -> serde_json::Result<Self> {
+    pub(super) fn of(all: impl IntoIterator<Item = Parts>) -> Result<Self, FormatError> {
         let mut documents = BTreeMap::new();
         let mut manifests = Vec::new();
         for Parts { config, layers, names } in all {
             let (schema_version, media_type) = (SCHEMA_VERSION, OCI_MANIFEST);
             let manifest = Manifest { schema_version, media_type, config, layers };
-            let manifest = serde_json::to_vec(&manifest)?;
+            let manifest = serde_json::to_vec(&manifest).map_err(FormatError::new)?;
             let digest = Digest::of(&manifest);
             let entry = |annotations| Blob {
                 media_type: OCI_MANIFEST.to_owned(),
@@ -87,7 +88,8 @@ impl Made {
             documents.insert(Name::Blob(digest), manifest.into());
         }
         let (schema_version, media_type) = (SCHEMA_VERSION, OCI_INDEX);
-        let index = serde_json::to_vec(&Index { schema_version, media_type, manifests })?;
+        let index = serde_json::to_vec(&Index { schema_version, media_type, manifests })
+            .map_err(FormatError::new)?;
         documents.insert(Name::Index, index.into());
         Ok(Self(documents))
     }

@@ -3,8 +3,10 @@
 //!
 //! A manifest is the config of a cache, extended by the descriptor data of each layer (BuildKit v0.34.2
 //! `cache/remotecache/s3/s3.go` and `azblob/exporter.go` `Finalize`). From that the manifest of a cache in
-//! image-manifest style is [generated](made); the object itself is its config. `docs/format/mirror.md` has
+//! image-manifest style is [generated](made); the object itself is its config. [`docs/format/mirror.md`] has
 //! the whole format.
+//!
+//! [`docs/format/mirror.md`]: https://github.com/oci2bk/oci2bk/blob/main/docs/format/mirror.md
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::io::{self, Read as _};
@@ -13,6 +15,7 @@ use std::path::{Path, PathBuf};
 
 use bkstate::dir::{Dir, DirError};
 use bkstate::{Digest, Time};
+use codec::FormatError;
 use codec::from_objects;
 use rustix::io::Errno;
 use serde::Deserialize;
@@ -135,7 +138,7 @@ pub enum MirrorError {
         path: PathBuf,
         /// The cause.
         #[source]
-        source: serde_json::Error,
+        source: FormatError,
     },
     /// A manifest lists a layer without its annotations.
     #[error(
@@ -416,7 +419,7 @@ from_objects!(Config, Layer, Annotations);
 /// Returns the layers in the manifest `content`, which is at `path`, as the importer describes them (`s3.go`
 /// `makeDescriptorProviderPair`).
 fn layers(content: &[u8], path: &Path, limits: &Limits) -> Result<Vec<made::Blob>, MirrorError> {
-    let Config { layers } = serde_json::from_slice(content)
+    let Config { layers } = json::parse(content)
         .map_err(|source| MirrorError::Json { path: path.to_owned(), source })?;
     let limit = limits.cache_layers;
     if layers.len() as u64 > limit {

@@ -14,7 +14,7 @@
 //! use oci2bk::layout::{BlobError, BlobFile, Descriptor, Layout};
 //! use oci2bk::{Digest, Limits};
 //!
-//! let layout = Layout::open("../../fixtures/zstd/cache".as_ref(), &Limits::default())?;
+//! let layout = Layout::open("fixtures/zstd/cache".as_ref(), &Limits::default())?;
 //! let [cache] = layout.entries() else { panic!("{} has several", layout.path().display()) };
 //! assert!(layout.is_directory() && layout.annotations().is_empty());
 //!
@@ -98,7 +98,7 @@
 //! use oci2bk::layout::{Layout, Platform};
 //! use oci2bk::manifest::Document;
 //!
-//! let image = Layout::open("../../fixtures/manifest/keys/image".as_ref(), &Limits::default())?;
+//! let image = Layout::open("fixtures/manifest/keys/image".as_ref(), &Limits::default())?;
 //! let Document::Index(index) = Document::read(&image, &image.entries()[0])? else {
 //!     panic!("it is for one platform");
 //! };
@@ -163,6 +163,7 @@ use std::collections::BTreeMap;
 use std::io::{self, Read};
 use std::path::{Path, PathBuf};
 
+use codec::FormatError;
 use codec::from_objects;
 use serde::Deserialize;
 
@@ -295,7 +296,7 @@ pub enum LayoutError {
         path: PathBuf,
         /// The cause.
         #[source]
-        source: serde_json::Error,
+        source: FormatError,
     },
     /// The version of the layout is unknown.
     #[error("{path} states version {version:?} of the OCI layout; only {VERSION} is known")]
@@ -419,7 +420,7 @@ struct OciLayout {
 from_objects!(OciLayout);
 
 fn check_version(path: &Path, content: &[u8]) -> Result<(), LayoutError> {
-    let OciLayout { image_layout_version: version } = serde_json::from_slice(content)
+    let OciLayout { image_layout_version: version } = json::parse(content)
         .map_err(|source| LayoutError::Version { path: path.to_owned(), source })?;
     if version == VERSION {
         return Ok(());

@@ -10,6 +10,7 @@ use rustix::io::Errno;
 
 /// The kind of file found instead of a regular file.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[non_exhaustive]
 pub enum FileKind {
     /// A symbolic link, as the last or an earlier part of the path.
     Symlink,

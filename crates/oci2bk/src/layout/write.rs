@@ -12,15 +12,17 @@ use std::path::{Path, PathBuf};
 use bkstate::Digest;
 use bkstate::digest::Hasher;
 use bkstate::dir::{Dir, DirError};
+use codec::FormatError;
 use rustix::fs::{FlockOperation, Gid, Uid, fchown, flock, fstat};
 use rustix::io::Errno;
-use serde::Deserialize;
+use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use serde_json::value::RawValue;
 
 use super::open::{OpenError, regular_file};
 use super::store::{INDEX, Name};
 use super::{Descriptor, Layout, LayoutError, read_file};
+use crate::json;
 
 /// BuildKit's lock file for changes of the index, which it removes afterwards (v0.32.2
 /// `client/ociindex/ociindex.go`).
@@ -291,34 +293,35 @@ impl Drop for LayoutWriter<'_> {
 ///
 /// # Errors
 /// Returns an error if `index` is not an index.
-pub fn edited_index(
+pub fn edited_index<E: Serialize>(
     index: &[u8],
     drop: impl Fn(&Descriptor) -> bool,
-    add: &[Value],
-) -> Result<Option<Vec<u8>>, serde_json::Error> {
+    add: &[E],
+) -> Result<Option<Vec<u8>>, FormatError> {
     #[derive(Deserialize)]
     struct Index<'a> {
         #[serde(borrow)]
         manifests: &'a RawValue,
     }
-    let Index { manifests } = serde_json::from_slice(index)?;
-    let entries: Option<Vec<&RawValue>> = serde_json::from_str(manifests.get())?;
+    let Index { manifests } = json::parse(index)?;
+    let entries: Option<Vec<&RawValue>> = json::parse(manifests.get().as_bytes())?;
     let entries = entries.unwrap_or_default();
-    let mut missing: Vec<&Value> = add.iter().collect();
+    let added = add.iter().map(|entry| serde_json::to_value(entry).map_err(FormatError::new));
+    let mut missing: Vec<Value> = added.collect::<Result<_, _>>()?;
     let mut kept = Vec::with_capacity(entries.len());
     for entry in &entries {
-        let value: Value = serde_json::from_str(entry.get())?;
-        if let Some(position) = missing.iter().position(|added| **added == value) {
+        let value: Value = json::parse(entry.get().as_bytes())?;
+        if let Some(position) = missing.iter().position(|added| *added == value) {
             missing.remove(position);
             kept.push(entry.get().to_owned());
-        } else if !drop(&serde_json::from_value(value)?) {
+        } else if !drop(&serde_json::from_value(value).map_err(FormatError::new)?) {
             kept.push(entry.get().to_owned());
         }
     }
     if missing.is_empty() && kept.len() == entries.len() {
         return Ok(None);
     }
-    kept.extend(missing.into_iter().map(Value::to_string));
+    kept.extend(missing.iter().map(Value::to_string));
     let list = format!("[{}]", kept.join(","));
     // `manifests` is a slice of `index`.
     let start = manifests.get().as_ptr().addr() - index.as_ptr().addr();
@@ -378,7 +381,7 @@ mod tests {
             (r#"{"manifests":{}}"#, "invalid type: map, expected a sequence"),
             (r#"{"manifests":[],"manifests":[]}"#, "duplicate field `manifests`"),
         ] {
-            let error = edited_index(text.as_bytes(), |_| false, &[]).unwrap_err();
+            let error = edited_index(text.as_bytes(), |_| false, &[] as &[Value]).unwrap_err();
             assert!(error.to_string().starts_with(message), "{text}: {error}");
         }
     }

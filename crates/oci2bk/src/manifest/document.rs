@@ -6,9 +6,11 @@
 
 use std::collections::BTreeMap;
 
+use codec::FormatError;
 use codec::from_objects;
 use serde::{Deserialize, Deserializer};
 
+use crate::json;
 use crate::layout::{Descriptor, null_as_default};
 
 /// `application/vnd.oci.image.index.v1+json`
@@ -22,6 +24,7 @@ pub const DOCKER_MANIFEST: &str = "application/vnd.docker.distribution.manifest.
 
 /// A manifest or an index.
 #[derive(Debug, Clone, PartialEq, Eq)]
+#[non_exhaustive]
 pub enum Document {
     /// A list of manifests, or of the parts of an index-style cache.
     Index(Index),
@@ -31,6 +34,7 @@ pub enum Document {
 
 /// An OCI image index or a Docker manifest list.
 #[derive(Debug, Clone, PartialEq, Eq)]
+#[non_exhaustive]
 pub struct Index {
     /// The listed descriptors.
     pub manifests: Vec<Descriptor>,
@@ -40,6 +44,7 @@ pub struct Index {
 
 /// An OCI image manifest or a Docker manifest, version 2 schema 2.
 #[derive(Debug, Clone, PartialEq, Eq)]
+#[non_exhaustive]
 pub struct ImageManifest {
     /// The type of artifact, if the manifest states one.
     pub artifact_type: Option<String>,
@@ -59,7 +64,7 @@ pub struct ImageManifest {
 pub enum DocumentError {
     /// It is not JSON, or a member has the wrong form.
     #[error("the JSON of the document is malformed")]
-    Json(#[from] serde_json::Error),
+    Json(#[from] FormatError),
     /// It has members of an index and of a manifest.
     #[error("the document is ambiguous: it has the members of an index and of a manifest")]
     Ambiguous,
@@ -103,7 +108,7 @@ impl Document {
     /// # Errors
     /// See [`DocumentError`].
     pub fn parse(content: &[u8]) -> Result<Self, DocumentError> {
-        let members: Members = serde_json::from_slice(content)?;
+        let members: Members = json::parse(content)?;
         let manifest = members.config.is_some() || members.layers.is_some();
         let index = members.manifests.is_some();
         let contradicts = match members.media_type.as_deref() {

@@ -6,6 +6,7 @@
 use base64::Engine as _;
 use base64::prelude::BASE64_STANDARD;
 use bkstate::{Digest, Time};
+use codec::FormatError;
 use codec::from_objects;
 use serde::Deserialize;
 
@@ -21,6 +22,7 @@ const DOCKER_IMAGE_CONFIG: &str = "application/vnd.docker.container.image.v1+jso
 
 /// The cache in the config of an image.
 #[derive(Debug, Clone, PartialEq, Eq)]
+#[non_exhaustive]
 pub struct InlineCache {
     /// The image's manifest; its config is that of the image.
     pub manifest: CacheManifest,
@@ -79,14 +81,15 @@ impl InlineCache {
         let Some(config) = manifest.config.filter(may_be_image_config) else { return Ok(None) };
         let content = layout.read_blob(&config, layout.limits().of_config())?;
         let malformed = |source| ManifestError::ImageConfig { digest: config.digest, source };
-        let WithCache { cache } = serde_json::from_slice(&content).map_err(malformed)?;
+        let WithCache { cache } = json::parse(&content).map_err(malformed)?;
         let Some(cache) = cache else { return Ok(None) };
         let records = BASE64_STANDARD
             .decode(cache)
+            .map_err(FormatError::new)
             .map_err(|source| ManifestError::InlineBase64 { digest: config.digest, source })?;
         json::check(&records, layout.limits())
             .map_err(|source| BlobError::TooComplex { digest: config.digest, source })?;
-        let image = serde_json::from_slice(&content).map_err(malformed)?;
+        let image = json::parse(&content).map_err(malformed)?;
         let layers = with_annotations(digest, manifest.layers, image)?;
         let blobs = layers.iter().map(|layer| layer.digest).collect();
         let layers = by_digest(layers).map_err(|source| ManifestError::Layer { digest, source })?;
@@ -105,7 +108,7 @@ pub(crate) fn image_layers(
     config: &[u8],
 ) -> Result<Vec<LayerBlob>, ManifestError> {
     let of_config = manifest.config.map_or(digest, |config| config.digest);
-    let image = serde_json::from_slice(config)
+    let image = json::parse(config)
         .map_err(|source| ManifestError::ImageConfig { digest: of_config, source })?;
     let layers = with_annotations(digest, manifest.layers, image)?.into_iter();
     let layers = layers.map(LayerBlob::from_descriptor).collect::<Result<_, _>>();

@@ -22,6 +22,7 @@ pub const MAX_DESCRIPTION: usize = 1024;
 
 /// The compression of a layer blob, according to its media type.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+#[non_exhaustive]
 pub enum Compression {
     /// A plain tar.
     None,
@@ -75,6 +76,7 @@ impl Compression {
 
 /// A layer blob with a descriptor in a cache.
 #[derive(Debug, Clone, PartialEq, Eq)]
+#[non_exhaustive]
 pub struct LayerBlob {
     /// The descriptor, with all its annotations.
     pub descriptor: Descriptor,

@@ -21,7 +21,7 @@
 //! };
 //! use oci2bk::source::Reference;
 //!
-//! let layout = Layout::open("../../fixtures/zstd/cache".as_ref(), &Limits::default())?;
+//! let layout = Layout::open("fixtures/zstd/cache".as_ref(), &Limits::default())?;
 //! let Selected::Cache { found, manifest: cache } = select(&layout, &Reference::Default)? else {
 //!     panic!("it is in an image");
 //! };
@@ -149,7 +149,7 @@
 //!     panic!("there is no other cache");
 //! };
 //! assert_eq!(platforms.len(), 1);
-//! let InlineCache { manifest, blobs, records } = &platforms[0];
+//! let InlineCache { manifest, blobs, records, .. } = &platforms[0];
 //! assert_eq!(manifest.style, Style::Inline);
 //! assert_eq!((blobs.len(), records.as_slice()), (0, b"[]".as_slice()));
 //!
@@ -169,6 +169,7 @@ mod tests;
 use std::collections::BTreeMap;
 
 use bkstate::Digest;
+use codec::FormatError;
 
 pub use document::{
     DOCKER_MANIFEST, DOCKER_MANIFEST_LIST, Document, DocumentError, ImageManifest, Index,
@@ -190,6 +191,7 @@ pub const CACHE_CONFIG: &str = "application/vnd.buildkit.cacheconfig.v0";
 /// The form of a cache.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, serde::Serialize)]
 #[serde(rename_all = "kebab-case")]
+#[non_exhaustive]
 pub enum Style {
     /// An index (or Docker manifest list) of blobs, the default before BuildKit v0.21.
     Index,
@@ -203,6 +205,7 @@ pub enum Style {
 
 /// A validated top object of a cache.
 #[derive(Debug, Clone, PartialEq, Eq)]
+#[non_exhaustive]
 pub struct CacheManifest {
     /// The digest of the top object itself.
     pub digest: Digest,
@@ -253,7 +256,7 @@ pub enum ManifestError {
         digest: Digest,
         /// The cause.
         #[source]
-        source: serde_json::Error,
+        source: FormatError,
     },
     /// The inline cache is not in base64.
     #[error("the cache in the image config {digest} is not in base64")]
@@ -262,7 +265,7 @@ pub enum ManifestError {
         digest: Digest,
         /// The cause.
         #[source]
-        source: base64::DecodeError,
+        source: FormatError,
     },
     /// Manifest and config of an image with an inline cache do not match.
     #[error("image {digest} has {layers} layers, but its config has {diff_ids} diffIDs")]

@@ -56,6 +56,7 @@ const LISTED: usize = 20;
 /// # Ok::<(), Box<dyn std::error::Error>>(())
 /// ```
 #[derive(Debug, Clone, PartialEq, Eq)]
+#[non_exhaustive]
 pub struct FoundCache {
     /// The digest of its top object.
     pub digest: Digest,
@@ -65,6 +66,7 @@ pub struct FoundCache {
 
 /// The selected cache.
 #[derive(Debug, Clone, PartialEq, Eq)]
+#[non_exhaustive]
 pub enum Selected {
     /// A separate cache.
     Cache {

@@ -4,6 +4,7 @@ use std::collections::BTreeSet;
 use std::path::PathBuf;
 
 use bkstate::Digest;
+use codec::FormatError;
 use codec::from_objects;
 use serde::Deserialize;
 use serde_json::{Value, json};
@@ -11,6 +12,7 @@ use serde_json::{Value, json};
 use super::id::{OddId, check_id};
 use super::owner::Owner;
 use crate::export::CacheExport;
+use crate::json;
 use crate::layout::artifact::Kind;
 use crate::layout::{BlobError, Descriptor, Layout};
 use crate::manifest::{
@@ -40,6 +42,7 @@ fn is_mounts(media_type: &str) -> bool {
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
 #[serde(rename_all = "camelCase")]
 #[serde(remote = "Self")]
+#[non_exhaustive]
 pub struct ListedMount {
     /// The id by which builds ask for it.
     pub id: String,
@@ -132,7 +135,7 @@ pub enum ReadMountsError {
         artifact: Digest,
         /// The cause.
         #[source]
-        source: serde_json::Error,
+        source: FormatError,
     },
     /// A mount has an id that is not imported.
     #[error("the id {id:?} of a cache mount in {artifact} is refused")]
@@ -314,8 +317,8 @@ impl MountsArtifact {
         }
         let config = config.ok_or(ReadMountsError::NoList { artifact })?;
         let list = layout.read_blob(&config, layout.limits().of_manifest())?;
-        let list: List = serde_json::from_slice(&list)
-            .map_err(|source| ReadMountsError::List { artifact, source })?;
+        let list: List =
+            json::parse(&list).map_err(|source| ReadMountsError::List { artifact, source })?;
         if list.media_type != MOUNTS_MEDIA_TYPE {
             return Err(ReadMountsError::NoList { artifact });
         }

@@ -12,6 +12,7 @@ use crate::export::CacheExport;
 
 /// Where mounts are exported to.
 #[derive(Debug, Clone, Copy)]
+#[non_exhaustive]
 pub enum ExportTo<'a> {
     /// An artifact in the layout in a directory, which is created if it does not exist.
     Layout {

@@ -63,6 +63,7 @@ pub fn check_id(id: &str) -> Result<(), OddId> {
 /// # Ok::<(), std::convert::Infallible>(())
 /// ```
 #[derive(Debug, Clone, PartialEq, Eq)]
+#[non_exhaustive]
 pub enum Wanted {
     /// The id, or the record.
     Id(String),

@@ -29,6 +29,7 @@ use crate::unpack::{Allowance, check_rights, usage};
 
 /// What happens with a mount that the root has already.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+#[non_exhaustive]
 pub enum Existing {
     /// The import fails, and nothing is changed.
     #[default]

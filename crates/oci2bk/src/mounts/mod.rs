@@ -10,7 +10,7 @@
 //! Nothing verifies the files of a mount: a user who can write them can run code in later builds. So they are
 //! imported only on request.
 //!
-//! `docs/format/mounts.md` describes the records and the artifact.
+//! [`docs/format/mounts.md`] describes the records and the artifact.
 //!
 //! Here a mount of Maven is exported from one root, attached to no cache, and imported into another:
 //!
@@ -49,6 +49,8 @@
 //! }
 //! # Ok::<(), Box<dyn std::error::Error>>(())
 //! ```
+//!
+//! [`docs/format/mounts.md`]: https://github.com/oci2bk/oci2bk/blob/main/docs/format/mounts.md
 
 mod copy;
 mod credentials;

@@ -22,6 +22,7 @@ const DIR: &str = "dir:";
 /// # Ok::<(), oci2bk::source::ParseSourceError>(())
 /// ```
 #[derive(Debug, Clone, PartialEq, Eq)]
+#[non_exhaustive]
 pub enum MountsSource {
     /// An artifact in a layout.
     Layout(Source),

@@ -243,7 +243,7 @@ fn other_artifacts_are_not_mounts() {
     let layout = TestLayout::new();
     layout.index(&[]);
     assert_eq!(MountsArtifact::all(&layout.open()).unwrap(), []);
-    let opened = Layout::open(Path::new("../../fixtures/min/cache"), &Limits::default()).unwrap();
+    let opened = Layout::open(Path::new("fixtures/min/cache"), &Limits::default()).unwrap();
     assert_eq!(MountsArtifact::all(&opened).unwrap(), []);
     assert!(fs::metadata(layout.path()).is_ok());
 }

@@ -2,7 +2,9 @@
 //!
 //! The first entry is `./`, the tree's own directory. The others follow depth first, the names of a directory
 //! in the order of their bytes. Owners are numbers; times of modification have nanoseconds, and other times
-//! are left out. A file with several names is stored under the first. `docs/format/mounts.md` has all rules.
+//! are left out. A file with several names is stored under the first. [`docs/format/mounts.md`] has all rules.
+//!
+//! [`docs/format/mounts.md`]: https://github.com/oci2bk/oci2bk/blob/main/docs/format/mounts.md
 
 mod header;
 

@@ -125,6 +125,7 @@ pub enum NoPlace {
 
 /// The numbers of existing and of new items.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize)]
+#[non_exhaustive]
 pub struct Share {
     /// Existing in the root.
     #[serde(rename = "existing_count")]

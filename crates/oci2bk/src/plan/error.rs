@@ -14,7 +14,7 @@ use crate::manifest::{Disagreement, DocumentError, Style};
 /// use oci2bk::plan::PlanError;
 /// use oci2bk::{CacheExport, Digest, Keyring, Limits, Plan};
 ///
-/// let sources = ["../../fixtures/min/cache".parse()?, "../../fixtures/min/cache".parse()?];
+/// let sources = ["fixtures/min/cache".parse()?, "fixtures/min/cache".parse()?];
 /// let mut exports = CacheExport::read_sources(&sources, &Limits::default())?;
 /// // The second one claims another diffID for a blob.
 /// for layer in exports[1].manifest.layers.values_mut() {

@@ -11,7 +11,7 @@
 //! use oci2bk::{BaseImage, CacheExport, Degree, Keyring, Limits, Plan, Target};
 //!
 //! let limits = Limits::default();
-//! let exports = CacheExport::read_sources(&["../../fixtures/index/cache".parse()?], &limits)?;
+//! let exports = CacheExport::read_sources(&["fixtures/index/cache".parse()?], &limits)?;
 //!
 //! // Without keys, only the position of a step is known.
 //! let plan = Plan::new(&exports, &Keyring::for_exports(&exports))?;
@@ -22,7 +22,7 @@
 //! assert!(plan.unkeyed().count() > 0);
 //!
 //! let mut keyring = Keyring::for_exports(&exports);
-//! keyring.read("../../fixtures/index/keys/provenance.json", &limits)?;
+//! keyring.read("fixtures/index/keys/provenance.json", &limits)?;
 //! let mut plan = Plan::for_target(&exports, &keyring, Target::NEWEST)?;
 //! assert!(plan.lost.is_empty() && plan.dropped.is_empty() && plan.misses.is_empty());
 //! assert!(plan.newest().is_some());
@@ -47,7 +47,7 @@
 //!
 //! // The documents to resolve a `FROM` are added if a step uses them. These steps have no inputs.
 //! plan.add_images_of(&exports)?;
-//! let images = BaseImage::read(&"debian=../../fixtures/manifest/keys/image".parse()?, &limits)?;
+//! let images = BaseImage::read(&"debian=fixtures/manifest/keys/image".parse()?, &limits)?;
 //! assert_eq!(plan.add_images(&images).len(), 1);
 //! assert_eq!(plan.documents.values().map(|Document { size, .. }| size).sum::<u64>(), 0);
 //!
@@ -100,9 +100,9 @@
 //! use oci2bk::{CacheExport, Keyring, Limits, Plan};
 //!
 //! let limits = Limits::default();
-//! let exports = CacheExport::read_sources(&["../../fixtures/index/cache".parse()?], &limits)?;
+//! let exports = CacheExport::read_sources(&["fixtures/index/cache".parse()?], &limits)?;
 //! let mut keyring = Keyring::for_exports(&exports);
-//! keyring.read("../../fixtures/index/keys/provenance.json", &limits)?;
+//! keyring.read("fixtures/index/keys/provenance.json", &limits)?;
 //!
 //! // Copied files are found by their hash. Older releases hash links differently.
 //! let plan = Plan::for_target(&exports, &keyring, "v0.13.2".parse()?)?;
@@ -424,6 +424,7 @@ pub struct Miss {
 /// Why the target may not find a step.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize)]
 #[serde(rename_all = "kebab-case")]
+#[non_exhaustive]
 pub enum MissReason {
     /// It is found by a hash of content. If that is a directory with symbolic links in it, the target
     /// computes another hash.

@@ -18,7 +18,7 @@ use crate::manifest::Document;
 /// use oci2bk::plan::NamedImage;
 /// use oci2bk::{BaseImage, Keyring, Limits, Plan};
 ///
-/// let image = "debian:12=../../fixtures/manifest/keys/image".parse()?;
+/// let image = "debian:12=fixtures/manifest/keys/image".parse()?;
 /// let images = BaseImage::read(&image, &Limits::default())?;
 /// let mut plan = Plan::new(&[], &Keyring::for_exports(&[]))?;
 /// plan.add_layers(&images[0].whole(&"linux/amd64".parse()?)?)?;

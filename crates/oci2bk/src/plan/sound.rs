@@ -14,7 +14,7 @@ use super::Plan;
 /// use oci2bk::plan::{BrokenPlan, SnapshotIndex};
 /// use oci2bk::{CacheExport, Converter, Keyring, Limits, Plan};
 ///
-/// let exports = CacheExport::read_sources(&["../../fixtures/min/cache".parse()?], &Limits::default())?;
+/// let exports = CacheExport::read_sources(&["fixtures/min/cache".parse()?], &Limits::default())?;
 /// let mut plan = Plan::new(&exports, &Keyring::for_exports(&exports))?;
 /// plan.check()?;
 ///
@@ -66,7 +66,7 @@ impl Plan {
     /// ```
     /// use oci2bk::{CacheExport, Keyring, Limits, Plan};
     ///
-    /// let exports = CacheExport::read_sources(&["../../fixtures/min/cache".parse()?], &Limits::default())?;
+    /// let exports = CacheExport::read_sources(&["fixtures/min/cache".parse()?], &Limits::default())?;
     /// let mut plan = Plan::new(&exports, &Keyring::for_exports(&exports))?;
     /// plan.check()?;
     /// plan.blobs.clear();

@@ -89,7 +89,7 @@ impl<'a> Translation<'a> {
         };
         let newer = match self.target.class().selectors {
             Selectors::V0_15_2 => vertex.as_sent_since_v0_15_2(),
-            Selectors::V0_13 | Selectors::V0_11 => None,
+            _ => None,
         };
         let mut digests = Vec::new();
         for vertex in [Some(vertex), newer.as_ref()].into_iter().flatten() {

@@ -218,11 +218,11 @@ impl Source {
     /// use oci2bk::Source;
     /// use oci2bk::source::Reference;
     ///
-    /// let source: Source = "../../fixtures/min/cache:latest".parse()?;
+    /// let source: Source = "fixtures/min/cache:latest".parse()?;
     /// assert_eq!(source.reference, Reference::Default);
     /// let on_disk = source.on_disk();
     /// assert_eq!(on_disk.reference, Reference::Tag("latest".to_owned()));
-    /// assert_eq!(on_disk.to_string(), "oci:../../fixtures/min/cache:latest");
+    /// assert_eq!(on_disk.to_string(), "oci:fixtures/min/cache:latest");
     /// # Ok::<(), oci2bk::source::ParseSourceError>(())
     /// ```
     pub fn on_disk(&self) -> Cow<'_, Self> {

@@ -14,7 +14,7 @@ use crate::manifest::{ManifestError, SelectError};
 /// use oci2bk::{CacheExport, Limits};
 ///
 /// let limits = Limits::default();
-/// let exports = CacheExport::read_sources(&["../../fixtures/min/cache".parse()?], &limits)?;
+/// let exports = CacheExport::read_sources(&["fixtures/min/cache".parse()?], &limits)?;
 /// let temporary = tempfile::tempdir()?;
 /// std::fs::write(temporary.path().join("a file"), "of somebody")?;
 /// let error = sparse::write(&exports, temporary.path(), &limits).unwrap_err();

@@ -14,7 +14,7 @@
 //! use oci2bk::{CacheExport, Keyring, Limits, Plan};
 //!
 //! let limits = Limits::default();
-//! let exports = CacheExport::read_sources(&["../../fixtures/zstd/cache".parse()?], &limits)?;
+//! let exports = CacheExport::read_sources(&["fixtures/zstd/cache".parse()?], &limits)?;
 //! let temporary = tempfile::tempdir()?;
 //! let path = temporary.path().join("index-of-cache");
 //! sparse::check_place(&path)?;

@@ -159,7 +159,7 @@ fn an_inline_cache_has_all_platforms_of_its_image() {
 fn attached_keys_come_along() {
     let copy = tempfile::tempdir().unwrap();
     let layout = copy.path().join("cache");
-    let fixture = concat!(env!("CARGO_MANIFEST_DIR"), "/../../fixtures/index");
+    let fixture = concat!(env!("CARGO_MANIFEST_DIR"), "/fixtures/index");
     let copied = std::process::Command::new("cp")
         .arg("-r")
         .args([&format!("{fixture}/cache"), layout.to_str().unwrap()])

@@ -8,7 +8,7 @@
 //! it, those of directories without an entry in it, are recorded in [`ImpliedParents`] and settled after all
 //! layers are unpacked.
 //!
-//! `docs/format/unpack.md` has the rules.
+//! [`docs/format/unpack.md`] has the rules.
 //!
 //! ```
 //! use std::fs::File;
@@ -99,6 +99,8 @@
 //! assert!(matches!(reason, Refusal::Archive(TarError::Truncated)));
 //! # Ok::<(), Box<dyn std::error::Error>>(())
 //! ```
+//!
+//! [`docs/format/unpack.md`]: https://github.com/oci2bk/oci2bk/blob/main/docs/format/unpack.md
 
 mod allowance;
 mod apply;
@@ -209,6 +211,7 @@ impl<'a> Layer<'a> {
 
 /// The position of a layer, which determines how its whiteouts are represented.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[non_exhaustive]
 pub enum Placement {
     /// It has no layer below, so whiteouts can only remove files that the layer itself unpacked.
     Base,

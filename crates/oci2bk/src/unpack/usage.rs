@@ -26,6 +26,7 @@ const ENTRY_BYTES: usize = 8;
 
 /// The size of a snapshot on disk.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+#[non_exhaustive]
 pub struct Usage {
     /// Size in whole blocks, in bytes.
     pub size: i64,

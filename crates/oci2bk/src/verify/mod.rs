@@ -12,7 +12,7 @@
 //! use oci2bk::verify::{Counts, Damage, Difference, Report, TreeDamage};
 //! use oci2bk::{CacheExport, Converter, Keyring, Limits, Plan, Root, Verifier};
 //!
-//! # let exports = CacheExport::read_sources(&["../../fixtures/min/cache".parse()?], &Limits::default())?;
+//! # let exports = CacheExport::read_sources(&["fixtures/min/cache".parse()?], &Limits::default())?;
 //! # let plan = Plan::new(&exports, &Keyring::for_exports(&exports))?;
 //! # let directory = tempfile::tempdir()?;
 //! # Converter::new().extract(false).convert(&plan, &directory)?;
@@ -81,7 +81,7 @@ pub use trees::{Difference, TreeDamage};
 /// use oci2bk::{CacheExport, Cancel, Converter, Event, Keyring, Limits, Plan, Root, Verifier};
 ///
 /// # let limits = Limits::default();
-/// # let exports = CacheExport::read_sources(&["../../fixtures/min/cache".parse()?], &limits)?;
+/// # let exports = CacheExport::read_sources(&["fixtures/min/cache".parse()?], &limits)?;
 /// # let plan = Plan::new(&exports, &Keyring::for_exports(&exports))?;
 /// # let directory = tempfile::tempdir()?;
 /// # Converter::new().extract(false).convert(&plan, &directory)?;
@@ -266,9 +266,9 @@ impl<'p> Verifier<'p> {
     /// use oci2bk::{CacheExport, Converter, Keyring, Limits, Plan, Root, Verifier};
     ///
     /// let limits = Limits::default();
-    /// let exports = CacheExport::read_sources(&["../../fixtures/index/cache".parse()?], &limits)?;
+    /// let exports = CacheExport::read_sources(&["fixtures/index/cache".parse()?], &limits)?;
     /// let mut keyring = Keyring::for_exports(&exports);
-    /// keyring.read("../../fixtures/index/keys/provenance.json", &limits)?;
+    /// keyring.read("fixtures/index/keys/provenance.json", &limits)?;
     /// let plan = Plan::new(&exports, &keyring)?;
     /// # let directory = tempfile::tempdir()?;
     /// # Converter::new().extract(false).convert(&plan, &directory)?;
@@ -352,7 +352,7 @@ impl<'p> Verifier<'p> {
     /// use oci2bk::verify::MendError;
     /// use oci2bk::{CacheExport, Converter, Keyring, Limits, Plan, Root, Verifier};
     ///
-    /// # let exports = CacheExport::read_sources(&["../../fixtures/min/cache".parse()?], &Limits::default())?;
+    /// # let exports = CacheExport::read_sources(&["fixtures/min/cache".parse()?], &Limits::default())?;
     /// # let plan = Plan::new(&exports, &Keyring::for_exports(&exports))?;
     /// # let directory = tempfile::tempdir()?;
     /// # Converter::new().extract(false).convert(&plan, &directory)?;

@@ -7,6 +7,8 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a test may")]
 
 mod examples;
+mod foreign;
+mod growth;
 mod macros;
 mod modules;
 mod surface;
@@ -95,6 +97,71 @@ fn expect_examples(library: &str) {
 #[test]
 fn examples_show_every_public_item_of_each_library() {
     libraries().iter().for_each(|library| expect_examples(library));
+}
+
+#[test]
+fn types_may_grow_unless_it_is_said_that_they_do_not() {
+    let described = libraries().into_iter().map(|library| {
+        let interface = surface::describe(&load(&library));
+        growth::exhaustive(&library, &interface)
+    });
+    let exhaustive: Vec<String> = described.flatten().collect();
+    let unlisted: Vec<_> = exhaustive.iter().filter(|path| !growth::is_closed(path)).collect();
+    assert!(
+        unlisted.is_empty(),
+        "neither #[non_exhaustive] nor listed in tests/api/growth.rs: {unlisted:#?}"
+    );
+    for (_, paths) in growth::CLOSED {
+        for closed in paths {
+            let is_used = exhaustive.iter().any(|path| growth::matches(closed, path));
+            assert!(is_used, "{closed} is in the list and may grow");
+        }
+    }
+}
+
+#[test]
+fn open_structs_and_enums_are_exhaustive_unless_they_say_otherwise() {
+    let text = "pub struct Open { pub field: u8 }
+        pub struct Half { pub field: u8, _private: _ }
+        #[non_exhaustive] pub struct Grows { pub field: u8 }
+        pub struct Wrapped(_);
+        pub mod inner { pub enum Kind { A } #[derive(Debug)] #[non_exhaustive] pub enum Other { A } }";
+    assert_eq!(growth::exhaustive("x", text), ["x::Open", "x::inner::Kind"]);
+    assert!(growth::matches("x::inner::*", "x::inner::Kind"));
+    assert!(!growth::matches("x::inner::*", "x::Open"));
+}
+
+#[test]
+fn no_interface_has_types_of_dependencies() {
+    let mut found = Vec::new();
+    for library in libraries() {
+        let manifest = project().join("crates").join(&library).join("Cargo.toml");
+        let dependencies = foreign::dependencies(&manifest);
+        let seen = foreign::types(&load(&library), &dependencies);
+        found.extend(seen.into_iter().map(|seen| format!("{library}: {seen}")));
+    }
+    assert!(found.is_empty(), "{}", found.join("\n"));
+    let manifest = project().join("crates/oci2bk/Cargo.toml");
+    assert!(foreign::dependencies(&manifest).contains("serde_json"));
+}
+
+#[test]
+fn types_of_dependencies_are_found_wherever_they_are() {
+    let source = "
+        mod hidden {
+            use dep::{Imported, below::Other as Renamed};
+            pub struct Public { pub field: Vec<Imported>, private: Renamed }
+            pub enum Error { First(dep::Error), Second(std::io::Error) }
+            pub struct Inner(pub dep::Error);
+            impl From<Renamed> for Public { fn from(other: Renamed) -> Self { todo!() } }
+            #[derive(dep::Error)]
+            pub fn plain(text: &str) { dep::call() }
+        }
+        pub use hidden::{Error, Public, plain};";
+    let dependencies = ["dep".to_owned()].into();
+    let found = foreign::types(&library(source), &dependencies);
+    let names: Vec<_> = found.iter().map(|seen| seen.split_once(' ').unwrap().0).collect();
+    assert_eq!(names, ["Imported", "dep", "Renamed"], "{found:?}");
 }
 
 /// Returns a library with only this file.

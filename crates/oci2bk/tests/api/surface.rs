@@ -24,6 +24,22 @@ pub(super) fn describe(root: &Module) -> String {
     print(&items)
 }
 
+/// Calls `see` with each module, private ones too, and the parts of the interface that are defined in it.
+pub(super) fn for_each_module(root: &Module, see: &mut dyn FnMut(&Module, &[Item])) {
+    let mut names = BTreeSet::new();
+    public_items(root, root, &[], &mut names);
+    visit(root, &names, see);
+}
+
+fn visit(module: &Module, names: &BTreeSet<String>, see: &mut dyn FnMut(&Module, &[Item])) {
+    let is_of_interface = |item: &Item| name_of(item).is_none_or(|name| names.contains(&name));
+    let shown = module.items.iter().filter_map(|item| shown(item, &mut BTreeSet::new()));
+    let mut items: Vec<Item> = shown.filter(is_of_interface).collect();
+    collect_own_implementations(module, names, &mut items);
+    see(module, &items);
+    module.modules.values().for_each(|module| visit(module, names, see));
+}
+
 /// Collects the macros for callers, which are in the root of the library wherever they are defined.
 fn collect_macros(module: &Module, found: &mut Vec<Item>) {
     for item in &module.items {
@@ -39,7 +55,7 @@ fn collect_macros(module: &Module, found: &mut Vec<Item>) {
     module.modules.values().for_each(|module| collect_macros(module, found));
 }
 
-fn print(items: &[Item]) -> String {
+pub(super) fn print(items: &[Item]) -> String {
     prettyplease::unparse(&syn::File { shebang: None, attrs: Vec::new(), items: items.to_vec() })
 }
 
@@ -204,6 +220,11 @@ fn nothing() -> Expr {
 
 /// Collects the implementations for the types, or of the traits, with these names.
 fn collect_implementations(module: &Module, names: &BTreeSet<String>, found: &mut Vec<Item>) {
+    collect_own_implementations(module, names, found);
+    module.modules.values().for_each(|module| collect_implementations(module, names, found));
+}
+
+fn collect_own_implementations(module: &Module, names: &BTreeSet<String>, found: &mut Vec<Item>) {
     for item in &module.items {
         let Item::Impl(item) = item else { continue };
         let is_ours = is_named(&item.self_ty, names)
@@ -232,7 +253,6 @@ fn collect_implementations(module: &Module, names: &BTreeSet<String>, found: &mu
             found.push(Item::Impl(item));
         }
     }
-    module.modules.values().for_each(|module| collect_implementations(module, names, found));
 }
 
 fn is_named(kind: &Type, names: &BTreeSet<String>) -> bool {

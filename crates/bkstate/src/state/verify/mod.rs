@@ -50,6 +50,7 @@ use crate::worker::{StateFile, Worker, is_made};
 
 /// The result of verifying a state.
 #[derive(Debug, Default)]
+#[non_exhaustive]
 pub struct Verified {
     /// The content of its databases; `None` if one of them cannot be read, which is damage.
     pub state: Option<State>,

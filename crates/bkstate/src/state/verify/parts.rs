@@ -18,6 +18,7 @@ use super::DatabaseDamage;
 /// A database without a directory is empty, as for a daemon that finds none. Blobs and snapshots can be in
 /// several places; the first one that has them counts.
 #[derive(Debug)]
+#[non_exhaustive]
 pub struct Parts {
     /// The worker of the state, which determines the names of the files.
     pub worker: Worker,
@@ -55,6 +56,7 @@ pub enum WorkerName {
 
 /// Previous users of a state, who can have left things in it.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+#[non_exhaustive]
 pub struct History {
     /// A daemon has run on it, so every database can have leftovers of daemons. A database that shows a
     /// daemon's changes can have them anyway.

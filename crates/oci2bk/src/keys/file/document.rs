@@ -5,12 +5,14 @@ use std::collections::BTreeSet;
 use std::io::Write as _;
 
 use bkstate::Digest;
+use codec::FormatError;
 use codec::gojson::ControlEscapes;
 use llb::release::{Span, Version};
 use llb::{Encoding, InvalidOpDigest, OpDigest, Release};
 use serde::{Deserialize, Serialize};
 
 use super::{About, Digests, KeysFile, MOST_OUTPUTS, step};
+use crate::json;
 
 /// Maximum size of a keys file that is written, in bytes, which is also the default limit for reading.
 pub const MAX_DOCUMENT_BYTES: u64 = 64 << 20;
@@ -28,7 +30,7 @@ const ANY_VERSION: &str = "application/vnd.oci2bk.keys.";
 pub enum KeysFileError {
     /// It is truncated, or malformed.
     #[error("it is not JSON of the form of a keys file")]
-    Json(#[from] serde_json::Error),
+    Json(#[from] FormatError),
     /// Its version is unknown to this program.
     #[error(
         "it is a keys file of a version that this program does not know ({media_type}); use a \
@@ -216,7 +218,8 @@ impl KeysFile {
         let mut separator = "\n";
         for (digests, about) in &self.ops {
             json.extend_from_slice(separator.as_bytes());
-            serde_json::to_writer(&mut json, &OpOut::new(digests, about))?;
+            serde_json::to_writer(&mut json, &OpOut::new(digests, about))
+                .map_err(FormatError::new)?;
             separator = ",\n";
             if json.len() as u64 > MAX_DOCUMENT_BYTES {
                 return Err(too_large());
@@ -226,7 +229,8 @@ impl KeysFile {
         let mut separator = ",\"scans\":[\n";
         for (image, results) in self.scans.records() {
             json.extend_from_slice(separator.as_bytes());
-            serde_json::to_writer(&mut json, &ScanOut { image, results })?;
+            serde_json::to_writer(&mut json, &ScanOut { image, results })
+                .map_err(FormatError::new)?;
             separator = ",\n";
         }
         json.extend_from_slice(if self.scans.is_empty() { b"" } else { b"\n]" });
@@ -242,11 +246,11 @@ impl KeysFile {
     /// # Errors
     /// Returns an error if it is of another version, or differs from the output of [`encode`](Self::encode).
     pub fn decode(json: &[u8]) -> Result<Self, KeysFileError> {
-        let Head { media_type } = serde_json::from_slice(json)?;
+        let Head { media_type } = json::parse(json)?;
         if media_type != KEYS_MEDIA_TYPE {
             return Err(KeysFileError::UnknownVersion { media_type: shortened(&media_type) });
         }
-        let FileIn { ops, scans } = serde_json::from_slice(json)?;
+        let FileIn { ops, scans } = json::parse(json)?;
         let mut file = Self::default();
         scans.into_iter().for_each(|scan| file.scans.insert(scan.image, scan.results));
         for (number, op) in ops.into_iter().enumerate() {
@@ -291,7 +295,8 @@ impl DigestIn {
     /// Returns the digest with its class, or the text that is not a digest.
     fn read(self) -> Result<(Option<Class>, OpDigest), String> {
         let class = self.release.and_then(|r| Class::parse(&r, self.escapes.as_deref()));
-        let op_digest = OpDigest::try_from(self.digest).map_err(|InvalidOpDigest { text }| text)?;
+        let op_digest =
+            OpDigest::try_from(self.digest).map_err(|InvalidOpDigest { text, .. }| text)?;
         if tells_nothing(&op_digest) {
             Ok((class, op_digest))
         } else {

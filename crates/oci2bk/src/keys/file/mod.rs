@@ -2,7 +2,9 @@
 //!
 //! A keys file has the op digests of other sources, in every known encoding, and for each op one word for the
 //! kind of step. It has no arguments, environment, paths or names, so a reader learns nothing else
-//! (`docs/format/keys-file.md`). Like any source it is not trusted: only digests that name a record count.
+//! ([`docs/format/keys-file.md`]). Like any source it is not trusted: only digests that name a record count.
+//!
+//! [`docs/format/keys-file.md`]: https://github.com/oci2bk/oci2bk/blob/main/docs/format/keys-file.md
 
 mod document;
 mod step;

@@ -155,8 +155,8 @@ fn a_document_may_be_as_large_as_the_limit() {
 
 #[test]
 fn a_packed_layout_without_attestations_is_refused_as_an_unpacked_one() {
-    let index = archives::file("index.json", r#"{"manifests":[]}"#);
-    let error = read(archives::archive(&[index])).unwrap_err();
+    let index = crate::archives::file("index.json", r#"{"manifests":[]}"#);
+    let error = read(crate::archives::archive(&[index])).unwrap_err();
     assert!(matches!(error, SourceError::NoAttestations { .. }), "{error:?}");
     let said = " and nothing in it has provenance that lists the build's ops";
     assert!(error.to_string().contains(said), "{error}");

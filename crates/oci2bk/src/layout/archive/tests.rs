@@ -1,7 +1,7 @@
 use std::fs::{self, File};
 use std::io::{Read as _, Seek as _, Write as _};
 
-use archives::{self as tar, Member as TarMember, dir, file, pax};
+use crate::archives::{self as tar, Member as TarMember, dir, file, pax};
 use bkstate::Digest;
 use proptest::prelude::*;
 use serde_json::json;

@@ -1,6 +1,6 @@
 use std::io::Write as _;
 
-use archives::{self as tar, Member as TarMember, dir, file};
+use crate::archives::{self as tar, Member as TarMember, dir, file};
 use bkstate::{Class, Classified as _};
 use serde_json::{Value, json};
 use tempfile::NamedTempFile;

@@ -1,6 +1,6 @@
 //! The parser alone, on archives built byte by byte.
 
-use archives::*;
+use crate::archives::*;
 
 use super::*;
 

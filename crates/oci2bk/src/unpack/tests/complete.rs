@@ -4,7 +4,7 @@ use std::fs::{self, File};
 use std::os::fd::AsFd as _;
 use std::os::unix::fs::{FileTypeExt as _, MetadataExt as _, symlink};
 
-use archives::{archive, dir, file, member};
+use crate::archives::{archive, dir, file, member};
 use bkstate::Classified as _;
 use bkstate::worker::OverlayMarks;
 
@@ -42,7 +42,7 @@ fn parent() -> Snapshot {
         dir("becomes-a-file"),
         file("becomes-a-file/below", ""),
         file("changed", "old"),
-        archives::symlink("link", "changed"),
+        crate::archives::symlink("link", "changed"),
         member(b'6', "pipe"),
     ]));
     parent
@@ -100,7 +100,7 @@ fn what_the_layer_leaves_is_linked_and_what_it_hides_is_not_there() {
         let attributes = |stat: &fs::Metadata| (stat.mode(), stat.uid(), stat.gid(), stat.mtime());
         assert_eq!(attributes(&new), attributes(&old), "{name}");
     }
-    assert_eq!(layer.stat("opaque/again").mtime(), archives::MTIME);
+    assert_eq!(layer.stat("opaque/again").mtime(), crate::archives::MTIME);
     assert_eq!(parent.tree().len(), 16);
 }
 
@@ -118,7 +118,7 @@ fn a_layer_without_anything_below_loses_only_its_marks() {
     complete(Digest::of("layer"), tree.as_fd(), None, OverlayMarks::Trusted, &allowance()).unwrap();
     assert_eq!(layer.tree(), ["d", "d/kept"]);
     assert_eq!(layer.xattr("d", "trusted.overlay.opaque"), None);
-    assert_eq!(layer.stat("d").mtime(), archives::MTIME);
+    assert_eq!(layer.stat("d").mtime(), crate::archives::MTIME);
 }
 
 #[test]

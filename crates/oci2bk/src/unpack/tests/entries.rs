@@ -2,7 +2,7 @@
 
 use std::os::unix::fs::{FileTypeExt as _, MetadataExt as _};
 
-use archives::*;
+use crate::archives::*;
 
 use super::*;
 

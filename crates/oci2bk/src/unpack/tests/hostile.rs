@@ -2,7 +2,7 @@
 
 use std::os::unix::fs::MetadataExt as _;
 
-use archives::*;
+use crate::archives::*;
 
 use super::*;
 

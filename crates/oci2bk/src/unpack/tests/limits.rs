@@ -1,6 +1,6 @@
 //! Limits on the cost of a layer.
 
-use archives::*;
+use crate::archives::*;
 
 use super::*;
 use crate::unpack::{Allowance, unpack_within};

@@ -2,7 +2,7 @@
 
 use std::os::unix::fs::{MetadataExt as _, symlink};
 
-use archives::*;
+use crate::archives::*;
 use bkstate::worker::{OwnerMap, Worker};
 use rustix::fs::{XattrFlags, fsetxattr};
 
@@ -101,7 +101,7 @@ fn of_kernel(entry: Member) -> [Member; 2] {
 }
 
 fn symlink_member(name: &str, user: i64, group: i64) -> Member {
-    archives::symlink(name, "f").owner(user, group)
+    crate::archives::symlink(name, "f").owner(user, group)
 }
 
 #[test]

@@ -3,7 +3,7 @@
 use std::io::Write as _;
 use std::sync::Mutex;
 
-use archives::*;
+use crate::archives::*;
 
 use super::*;
 use crate::unpack::{Stream, Watch};

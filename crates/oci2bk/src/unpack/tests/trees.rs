@@ -1,6 +1,6 @@
 //! Archives of trees, such as the files of cache mounts.
 
-use archives::{Member, archive, dir, file, hard_link, member, pax, symlink};
+use crate::archives::{Member, archive, dir, file, hard_link, member, pax, symlink};
 
 use super::*;
 use crate::unpack::Allowance;

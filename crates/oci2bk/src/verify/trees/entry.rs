@@ -12,6 +12,7 @@ use crate::unpack::EntryName;
 
 /// How an entry differs from the one in the layer.
 #[derive(Debug, Clone, PartialEq, Eq)]
+#[non_exhaustive]
 pub enum Difference {
     /// It is missing in the tree.
     Missing,

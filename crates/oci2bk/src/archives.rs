@@ -1,0 +1,1 @@
+../../archives/src/lib.rs
