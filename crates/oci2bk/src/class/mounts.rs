@@ -57,7 +57,7 @@ impl Classified for MountsError {
             Self::Cancelled => Class::Cancelled,
             Self::Dir(_)
             | Self::NoSuchOwner(_)
-            | Self::Mapped { .. }
+            | Self::Owner { .. }
             | Self::NotThere { .. }
             | Self::Nothing { .. }
             | Self::NoFiles { .. }
