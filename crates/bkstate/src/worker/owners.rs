@@ -18,6 +18,7 @@ use crate::userns;
 /// // Seen from outside of the namespace, files have other owners.
 /// let mapped = Owners::Mapped(map.clone());
 /// assert_eq!(mapped.on_disk(0, 1000)?, (1000, 100_999));
+/// assert_eq!(mapped.in_layers(1000, 100_999)?, (0, 1000));
 /// assert_eq!(mapped.root_on_disk(), Some((1000, 1000)));
 /// // In the namespace, the kernel maps them.
 /// let within = Owners::OfNamespace(map);
@@ -54,6 +55,22 @@ impl Owners {
                 None => Err(missing(map)),
             },
             Self::Mapped(map) => map.outside(user, group).ok_or_else(|| missing(map)),
+        }
+    }
+
+    /// Returns the owner that a file of `user` and `group`, as this process sees it, has in a layer.
+    ///
+    /// # Errors
+    /// Returns an error if the user namespace does not have it.
+    pub fn in_layers(&self, user: u32, group: u32) -> Result<(u32, u32), NoSuchOwner> {
+        match self {
+            // This process sees what the daemon sees.
+            Self::AsInLayers | Self::OfNamespace(_) => self.on_disk(user, group),
+            Self::Mapped(map) => map.inside(user, group).ok_or_else(|| NoSuchOwner {
+                user,
+                group,
+                map: Box::new(map.clone()),
+            }),
         }
     }
 
@@ -117,6 +134,11 @@ impl OwnerMap {
     fn outside(&self, user: u32, group: u32) -> Option<(u32, u32)> {
         Some((self.users.outside(user)?, self.groups.outside(group)?))
     }
+
+    /// Returns the owner in the namespace that has these numbers outside, if it exists.
+    fn inside(&self, user: u32, group: u32) -> Option<(u32, u32)> {
+        Some((self.users.inside(user)?, self.groups.inside(group)?))
+    }
 }
 
 impl fmt::Display for OwnerMap {
@@ -141,6 +163,7 @@ impl fmt::Display for OwnerMap {
 /// assert_eq!(map, IdMap::new([others, of_user])?);
 /// assert_eq!(map.to_string(), "0:1000:1,1:100000:65536");
 /// assert_eq!((map.outside(65536), map.outside(65537)), (Some(165_535), None));
+/// assert_eq!((map.inside(165_535), map.inside(0)), (Some(65536), None));
 /// # Ok::<(), bkstate::worker::ParseMapError>(())
 /// ```
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -212,6 +235,12 @@ impl IdRange {
         let offset = id.checked_sub(self.inside)?;
         // The ends of a range in a map were checked.
         (offset < self.count).then(|| self.outside + offset)
+    }
+
+    /// Returns the number inside for `id` outside, if it is in the range.
+    fn inside(self, id: u32) -> Option<u32> {
+        let offset = id.checked_sub(self.outside)?;
+        (offset < self.count).then(|| self.inside + offset)
     }
 
     /// Returns whether the numbers from `a` and from `b` on have some in common.
@@ -310,6 +339,11 @@ impl IdMap {
     /// Returns the number outside for the number `id` inside, if there is one.
     pub fn outside(&self, id: u32) -> Option<u32> {
         self.ranges.iter().find_map(|range| range.outside(id))
+    }
+
+    /// Returns the number inside for the number `id` outside, if there is one.
+    pub fn inside(&self, id: u32) -> Option<u32> {
+        self.ranges.iter().find_map(|range| range.inside(id))
     }
 
     fn root(&self) -> u32 {
@@ -457,5 +491,19 @@ mod tests {
             "the owner 0:1 is not in the user namespace of the daemon, whose map is 0:1000:2, groups 0:7:1"
         );
         assert_eq!(mapped.root_on_disk(), Some((1000, 7)));
+        assert_eq!(mapped.in_layers(1001, 7), Ok((1, 0)));
+        for (user, group) in [(999, 7), (1002, 7), (1000, 8), (0, 0)] {
+            let missing = mapped.in_layers(user, group).unwrap_err();
+            assert_eq!((missing.user, missing.group), (user, group));
+        }
+    }
+
+    #[test]
+    fn in_a_namespace_the_kernel_has_mapped_the_owners_already() {
+        let within = Owners::OfNamespace(OwnerMap::of_both("0:1000:2".parse().unwrap()));
+        assert_eq!(within.in_layers(1, 0), Ok((1, 0)));
+        // As the kernel shows owners that the namespace does not have.
+        assert!(within.in_layers(65534, 65534).is_err());
+        assert_eq!(Owners::AsInLayers.in_layers(70_000, 0), Ok((70_000, 0)));
     }
 }

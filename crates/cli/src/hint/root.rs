@@ -159,10 +159,6 @@ pub(super) fn of_mounts(error: &MountsError) -> Option<String> {
             "keep those of the root with --exists keep, or replace them with --exists replace"
                 .to_owned(),
         ),
-        MountsError::Mapped { .. } => Some(
-            "run as the user of the daemon, with rootlesskit before the command, and without a map"
-                .to_owned(),
-        ),
         MountsError::NotThere { .. } => {
             Some("see which there are with oci2bk mounts ls".to_owned())
         }

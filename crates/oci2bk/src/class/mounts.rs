@@ -30,6 +30,8 @@ impl Classified for PackError {
             Self::Read { .. } => About::new("pack.read", Class::Io),
             Self::Shorter { .. } => About::new("pack.shorter", Class::Io),
             Self::Partial { .. } => About::new("pack.partial", Class::Io),
+            Self::Owner { .. } => About::new("pack.owner", Class::Io),
+            Self::Capability { .. } => About::new("pack.capability", Class::Io),
             Self::Write(_) => About::new("pack.write", Class::Io),
             Self::Cancelled => About::new("pack.cancelled", Class::Cancelled),
         }
@@ -45,7 +47,7 @@ impl Classified for MountsError {
             Self::Existing(error) => error.about(),
             Self::Dir(_) => About::new("mounts.dir", Class::Io),
             Self::NoSuchOwner(_) => About::new("mounts.no-such-owner", Class::Io),
-            Self::Mapped { .. } => About::new("mounts.mapped", Class::Io),
+            Self::Owner { .. } => About::new("mounts.owner", Class::Io),
             Self::NotThere { .. } => About::new("mounts.not-there", Class::Io),
             Self::Nothing { .. } => About::new("mounts.nothing", Class::Io),
             Self::NoFiles { .. } => About::new("mounts.no-files", Class::Io),

@@ -40,15 +40,14 @@ pub enum MountsError {
     /// The owner of a mount does not exist for the rootless daemon.
     #[error(transparent)]
     NoSuchOwner(#[from] NoSuchOwner),
-    /// The root is that of a rootless daemon, and this process is not in its user namespace, where the owners of
-    /// files have other numbers.
-    #[error(
-        "{} is the root of a rootless daemon, whose cache mounts can be exported in its user namespace only",
-        root.display()
-    )]
-    Mapped {
-        /// The root.
-        root: PathBuf,
+    /// The owner of a directory does not exist for the rootless daemon.
+    #[error("cannot tell which owner {} has", path.display())]
+    Owner {
+        /// The directory.
+        path: PathBuf,
+        /// The cause.
+        #[source]
+        source: NoSuchOwner,
     },
     /// There is no cache mount with this id.
     #[error("{place} has no cache mount {id:?}")]

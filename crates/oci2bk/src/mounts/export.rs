@@ -8,7 +8,7 @@ use std::path::Path;
 use bkstate::digest::Hasher;
 use bkstate::dir::Dir;
 use bkstate::state::State;
-use bkstate::worker::{Owners, Worker};
+use bkstate::worker::Worker;
 use bkstate::{Digest, Root};
 use serde_json::{Value, json};
 
@@ -27,10 +27,10 @@ use crate::layout::write_archive::ArchiveWriter;
 use crate::layout::{Layout, LayoutWriter};
 use crate::limits::Limits;
 use crate::manifest::{OCI_INDEX, OCI_MANIFEST, REF_NAME};
-use crate::pack::{PackError, pack};
+use crate::pack::{PackError, View, pack};
 use crate::progress::{Event, MountWork, Progress, Silent, Stage};
-use crate::unpack::Allowance;
 use crate::unpack::tree::ChunkWriter;
+use crate::unpack::{Allowance, hidden_names};
 
 /// The level of zstd that BuildKit uses by default.
 const LEVEL: i32 = 3;
@@ -120,9 +120,6 @@ impl<'p> Exporter<'p> {
     ) -> Result<Exported, MountsError> {
         if let ExportTo::Layout { tag, .. } | ExportTo::Archive { tag, .. } = to {
             tag.map(check_tag).transpose()?;
-        }
-        if matches!(root.worker().owners(), Owners::Mapped(_)) {
-            return Err(MountsError::Mapped { root: root.path().to_owned() });
         }
         let all = list(root)?;
         let (chosen, left_out) = choose(root, selection, all)?;
@@ -358,7 +355,15 @@ impl Job<'_> {
             credentials: Vec::new(),
             credential_count: 0,
         };
-        let packed = pack(files, out, &mut watcher).map_err(|error| self.failed(mount, error))?;
+        let worker = &self.state.worker;
+        let hidden = match mount.base {
+            // It is the upper directory of an overlay, and not mounted itself.
+            MountBase::Owned(_) => hidden_names(worker.form().marks()),
+            MountBase::Empty | MountBase::Record(_) => &[],
+        };
+        let view = View { owners: worker.owners(), hidden };
+        let packed =
+            pack(files, view, out, &mut watcher).map_err(|error| self.failed(mount, error))?;
         let Watcher { credentials, credential_count, .. } = watcher;
         progress.event(Event::MountFinished(&work));
         Ok(ExportedMount {

@@ -11,7 +11,7 @@ use bkstate::state::{self, Scratch, Staging, State};
 use bkstate::worker::Worker;
 use bkstate::{Digest, Root, Time, input};
 use llb::release::Target;
-use rustix::fs::{Gid, Mode, Uid};
+use rustix::fs::{Gid, Mode, Timespec, Timestamps, Uid};
 
 use super::document::{ListedMount, MountsArtifact};
 use super::id::check_id;
@@ -297,7 +297,7 @@ impl<'p> Importer<'p> {
             |owner: Owner| self.target.encodings().filter_map(move |encoding| owner.key(encoding));
         let mut steps: Vec<_> = owner.map(keys).into_iter().flatten().collect();
         steps.dedup();
-        Job { id, owner, archive, steps, base: None, record: None }
+        Job { id, owner, archive, steps, base: None, is_unfinished: false, record: None }
     }
 
     fn run(
@@ -314,12 +314,16 @@ impl<'p> Importer<'p> {
             job.find(&existing.state)?;
         }
         let there: Vec<_> =
-            jobs.iter().filter(|job| job.record.is_some()).map(|job| job.id.clone()).collect();
+            jobs.iter().filter(|job| job.is_there()).map(|job| job.id.clone()).collect();
+        if !there.is_empty() {
+            // The import that was stopped after everything was in place is not done again.
+            Staging::remove_dead_run(&root)?;
+        }
         if self.existing == Existing::Fail && !there.is_empty() {
             return Err(MountsError::Exists { root: root.path().to_owned(), ids: there });
         }
         let done = |mounts| Imported { root: root.path().to_owned(), manifest, mounts };
-        let is_kept = |job: &Job| self.existing == Existing::Keep && job.record.is_some();
+        let is_kept = |job: &Job| self.existing == Existing::Keep && job.is_there();
         if jobs.iter().all(is_kept) {
             return Ok(done(jobs.iter().filter_map(Job::kept).collect()));
         }
@@ -348,6 +352,11 @@ impl<'p> Importer<'p> {
                     job.base = Some(self.make_base(&staging, &mut seeder, job, owner, next())?);
                 }
             }
+            if let (Some(base), Some(step), true) =
+                (&job.base, job.steps.first(), job.is_unfinished)
+            {
+                seeder.add_result(step, base);
+            }
             mounts.push(self.make_mount(opened, &staging, &mut seeder, job, next(), &allowance)?);
         }
         self.progress.event(Event::StageFinished(Stage::Mounts));
@@ -375,7 +384,9 @@ impl<'p> Importer<'p> {
         directory: u64,
     ) -> Result<RecordId, MountsError> {
         let fs = staging.trees().create_snapshot(directory)?;
-        make_owned(&fs, owner, &seeder.state.worker)?;
+        let made = make_owned(&fs, owner, &seeder.state.worker)?;
+        set_times(&made)?;
+        set_times(&fs)?;
         let size = usage(fs.as_fd()).map_err(|source| job.failed(source))?;
         let mut steps = job.steps.iter();
         let unknown = || MountsError::Unfinished { id: job.id.clone() };
@@ -396,15 +407,16 @@ impl<'p> Importer<'p> {
         self.check()?;
         let worker = seeder.state.worker.clone();
         let top = staging.trees().create_snapshot(directory)?;
-        let fs = match job.owner {
-            Some(owner) => make_owned(&top, owner, &worker)?,
-            None => top,
-        };
+        let made = job.owner.map(|owner| make_owned(&top, owner, &worker)).transpose()?;
+        let fs = made.as_ref().unwrap_or(&top);
         let (content, entries, bytes) =
-            opened.unpack(job, &fs, &worker, allowance, (self.progress, &self.cancel))?;
+            opened.unpack(job, fs, &worker, allowance, (self.progress, &self.cancel))?;
+        if made.is_some() {
+            set_times(&top)?;
+        }
         let base = job.base.as_ref();
         let replaced = job.record.clone();
-        let outcome = if replaced.is_some() { Outcome::Replaced } else { Outcome::Added };
+        let outcome = if job.is_there() { Outcome::Replaced } else { Outcome::Added };
         let record = seeder.add_mount(&job.id, base, directory, content, replaced);
         Ok(ImportedMount { id: job.id.clone(), owner: job.owner, outcome, record, entries, bytes })
     }
@@ -472,4 +484,17 @@ fn make_owned(fs: &Dir, owner: Owner, worker: &Worker) -> Result<Dir, MountsErro
     // The change of the owner drops setuid and setgid.
     rustix::fs::fchmod(&dir, Mode::from_raw_mode(owner.mode)).map_err(failed)?;
     Ok(dir)
+}
+
+/// Sets the times of a directory that has none in an archive, so that they are not those of the run.
+fn set_times(dir: &Dir) -> Result<(), MountsError> {
+    let epoch = Timespec { tv_sec: 0, tv_nsec: 0 };
+    let times = Timestamps { last_access: epoch, last_modification: epoch };
+    let set = rustix::fs::futimens(dir, &times);
+    let failed = |errno: rustix::io::Errno| DirError {
+        action: "set the times of",
+        path: dir.path().to_owned(),
+        source: errno.into(),
+    };
+    Ok(set.map_err(failed)?)
 }

@@ -6,6 +6,7 @@ use bkstate::mounts::key;
 use bkstate::state::State;
 
 use super::import::{ImportedMount, Outcome};
+use super::list::MKDIR;
 use super::{MountsError, Owner};
 use crate::unpack::UnpackError;
 
@@ -19,8 +20,16 @@ pub(super) struct Job {
     pub(super) steps: Vec<KeyId>,
     /// The existing result of such a step.
     pub(super) base: Option<RecordId>,
+    /// Whether an import was stopped before it published that as the result of the step, so that no build finds
+    /// it, nor what is on it.
+    pub(super) is_unfinished: bool,
     /// The existing record.
     pub(super) record: Option<RecordId>,
+}
+
+/// Returns the name from which the id of the directory is derived that a step makes.
+pub(super) fn base_name(step: &KeyId) -> String {
+    format!("cache mount permissions {step}")
 }
 
 impl Job {
@@ -51,9 +60,23 @@ impl Job {
                 Some(_) => return Err(MountsError::Unfinished { id: self.id.clone() }),
                 None => continue,
             }
-            break;
+            self.is_unfinished = false;
+            return Ok(());
         }
+        let known = |step: &KeyId| {
+            let id = RecordId::derive(&base_name(step));
+            let record = state.records.by_id.get(&id)?;
+            let is_ours = record.is_lasting() && record.description.as_deref() == Some(MKDIR);
+            is_ours.then_some(id)
+        };
+        self.base = self.steps.first().and_then(known);
+        self.is_unfinished = self.base.is_some();
         Ok(())
+    }
+
+    /// Returns whether builds find it in the root.
+    pub(super) fn is_there(&self) -> bool {
+        self.record.is_some() && !self.is_unfinished
     }
 
     pub(super) fn kept(&self) -> Option<ImportedMount> {

@@ -98,7 +98,12 @@ fn base_of(state: &State, files: &Files, mount: &CacheMount) -> Result<MountBase
         path: made.path().to_owned(),
         source: errno.into(),
     })?;
-    let owner = Owner { uid: stat.st_uid, gid: stat.st_gid, mode: stat.st_mode & 0o777 };
+    let (uid, gid) = state
+        .worker
+        .owners()
+        .in_layers(stat.st_uid, stat.st_gid)
+        .map_err(|source| MountsError::Owner { path: made.path().to_owned(), source })?;
+    let owner = Owner { uid, gid, mode: stat.st_mode & 0o777 };
     let record = state.records.by_id.get(base);
     if directory.entries()?.len() != 1 {
         return Ok(other());

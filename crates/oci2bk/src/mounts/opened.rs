@@ -16,7 +16,7 @@ use super::job::Job;
 use crate::cancel::Cancel;
 use crate::layout::{Descriptor, Layout};
 use crate::limits::Limits;
-use crate::pack::{Observer, PackError, pack};
+use crate::pack::{Observer, PackError, View, pack};
 use crate::progress::{Event, MountWork, Progress};
 use crate::unpack::tree::{ChunkWriter, unpack_tree};
 use crate::unpack::{Allowance, Blob, Layer, UnpackError, Watch};
@@ -97,7 +97,7 @@ impl Opened {
             }
             Self::Directory(dir) => {
                 let pack = |out: &mut ChunkWriter| {
-                    pack(dir, out, &mut watcher).map_err(|error| match error {
+                    pack(dir, View::AS_IT_IS, out, &mut watcher).map_err(|error| match error {
                         PackError::Cancelled => MountsError::Cancelled,
                         source => MountsError::Pack { id: job.id.clone(), source },
                     })

@@ -11,6 +11,7 @@ use bkstate::snapshots::{Kind, Snapshot};
 use bkstate::state::State;
 use bkstate::{Digest, Time};
 
+use super::job::base_name;
 use super::list::MKDIR;
 use crate::unpack::Usage;
 
@@ -39,7 +40,7 @@ impl Seeder<'_> {
     /// Adds the record of the empty directory on which mounts with `uid=`, `gid=` or `mode=` are, with its
     /// snapshot in `directory`, as the result of the step `step`.
     pub(super) fn add_base(&mut self, step: &KeyId, directory: u64, usage: Usage) -> RecordId {
-        let id = self.free(&format!("cache mount permissions {step}"));
+        let id = self.free(&base_name(step));
         let record = Record {
             committed: Some(true),
             snapshot: Some(id.to_string()),
@@ -50,11 +51,16 @@ impl Seeder<'_> {
         self.state.records.by_id.insert(id.clone(), record);
         let (kind, usage) = (Kind::Committed, Some(usage));
         self.add_snapshot(Added { record: &id, directory, kind, parent: None, usage });
-        let result = ResultId { worker: self.state.worker_id.clone(), record: Some(id.clone()) };
+        self.add_result(step, &id);
+        id
+    }
+
+    /// Adds the record of that directory as the result of the step `step`.
+    pub(super) fn add_result(&mut self, step: &KeyId, base: &RecordId) {
+        let result = ResultId { worker: self.state.worker_id.clone(), record: Some(base.clone()) };
         let created_at = self.created_at();
         self.state.solver.add_key(step);
         self.state.solver.add_result(step, result, created_at);
-        id
     }
 
     /// Adds the mount `id` on `base`, with the files in `directory`, whose archive is `content`. An existing
@@ -70,7 +76,7 @@ impl Seeder<'_> {
         let key = key(id, base);
         let record_id = match replaced {
             Some(record) => {
-                self.remove_files(&record);
+                self.forget_files(&record);
                 record
             }
             None => self.free(&format!("cache mount {key} {content}")),
@@ -94,10 +100,10 @@ impl Seeder<'_> {
         record_id
     }
 
-    /// Removes what a mount that is replaced has: its snapshot, the record that a daemon made to measure it,
-    /// and hashes of its content.
-    fn remove_files(&mut self, record: &RecordId) {
-        let State { worker, records, metadata, snapshots, .. } = &mut *self.state;
+    /// Removes what the records have of a mount that is replaced: the one that a daemon made to measure it, and
+    /// hashes of its content.
+    fn forget_files(&mut self, record: &RecordId) {
+        let records = &mut self.state.records;
         let is_twin = |known: &Record| known.equal_mutable.as_ref() == Some(record);
         let twins = records.by_id.iter().filter(|(_, known)| is_twin(known));
         let twins: Vec<_> = twins.map(|(id, _)| id.clone()).collect();
@@ -106,13 +112,6 @@ impl Seeder<'_> {
         }
         for id in twins.iter().chain([record]) {
             records.external.remove(id);
-        }
-        let namespace = worker.namespace_of(metadata);
-        let table = namespace.and_then(|namespace| worker.table_of(namespace));
-        let row = table.and_then(|table| table.rows.get(record.as_str()));
-        // In a containerd, its own garbage collection removes what nothing names.
-        if let Some(row) = row.filter(|_| !worker.shares_storage()) {
-            snapshots.by_name.remove(&row.name);
         }
     }
 
@@ -144,7 +143,8 @@ impl Seeder<'_> {
         id
     }
 
-    /// Adds a snapshot that has the name of its record, and the lease that keeps it.
+    /// Adds a snapshot that has the name of its record, and the lease that keeps it. An existing one of that name, of
+    /// a mount that is replaced or by an import that was stopped, is removed.
     fn add_snapshot(&mut self, added: Added<'_>) {
         let time = self.created_at();
         let created_at = Some(time);
@@ -172,7 +172,11 @@ impl Seeder<'_> {
             parent: added.parent,
             ..SnapshotRow::default()
         };
-        table.rows.insert(key, row);
+        let former = table.rows.insert(key, row);
+        // In a containerd, its own garbage collection removes what nothing names.
+        if let Some(former) = former.filter(|_| !worker.shares_storage()) {
+            snapshots.by_name.remove(&former.name);
+        }
         let snapshot = Snapshot {
             id: added.directory,
             kind: added.kind,

@@ -17,6 +17,7 @@ use std::path::PathBuf;
 use std::vec;
 
 use bkstate::dir::{Dir, DirEntry, DirError};
+use bkstate::worker::{NoSuchOwner, Owners};
 use rustix::fs::{AtFlags, FileType, Stat};
 use rustix::io::Errno;
 
@@ -25,7 +26,7 @@ pub(crate) use header::{finish, member, pad};
 
 use crate::unpack::paths::{OPEN_DIRECTORY, join, open_plain};
 use crate::unpack::tree::keeps_attribute;
-use crate::unpack::xattrs;
+use crate::unpack::{capability, xattrs};
 
 /// Size of a read, in bytes.
 const CHUNK: usize = 256 << 10;
@@ -93,6 +94,21 @@ pub enum PackError {
         /// The extended attribute.
         attribute: &'static str,
     },
+    /// The owner of a file does not exist for the rootless daemon.
+    #[error("cannot pack {}", path.display())]
+    Owner {
+        /// The file or directory.
+        path: PathBuf,
+        /// The cause.
+        #[source]
+        source: NoSuchOwner,
+    },
+    /// A file has capabilities that do not count for the rootless daemon.
+    #[error("the capabilities of {} are those of another user namespace", path.display())]
+    Capability {
+        /// The file.
+        path: PathBuf,
+    },
     /// The archive cannot be written.
     #[error("cannot write the archive")]
     Write(#[source] io::Error),
@@ -101,14 +117,29 @@ pub enum PackError {
     Cancelled,
 }
 
+/// How a daemon sees a tree.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct View<'a> {
+    pub(crate) owners: &'a Owners,
+    /// The names of files that it does not see.
+    pub(crate) hidden: &'a [&'a [u8]],
+}
+
+impl View<'_> {
+    /// As this process sees it.
+    pub(crate) const AS_IT_IS: Self = Self { owners: &Owners::AsInLayers, hidden: &[] };
+}
+
 /// Writes the archive of the tree `top` to `out`.
 pub(crate) fn pack(
     top: &Dir,
+    view: View<'_>,
     out: &mut impl Write,
     observer: &mut dyn Observer,
 ) -> Result<Packed, PackError> {
     let mut packer = Packer {
         top,
+        view,
         out,
         observer,
         packed: Packed::default(),
@@ -179,6 +210,7 @@ struct Linked {
 
 struct Packer<'a, W> {
     top: &'a Dir,
+    view: View<'a>,
     out: &'a mut W,
     observer: &'a mut dyn Observer,
     packed: Packed,
@@ -192,6 +224,9 @@ impl<W: Write> Packer<'_, W> {
     fn entry(&mut self, dir: &Dir, name: &CString, path: &[u8]) -> Result<Option<Dir>, PackError> {
         if self.observer.is_cancelled() {
             return Err(PackError::Cancelled);
+        }
+        if self.view.hidden.contains(&name.to_bytes()) {
+            return Ok(None);
         }
         let stat = stat(dir, name)?;
         let kind = FileType::from_raw_mode(stat.st_mode);
@@ -299,7 +334,14 @@ impl<W: Write> Packer<'_, W> {
                 continue;
             }
             let value = xattrs::value(file, &name).map_err(failed(&self.place(path)))?;
-            kept.extend(value.map(|value| (name, value)));
+            let Some(value) = value else { continue };
+            let value = match self.view.owners.root_on_disk() {
+                Some((root, _)) if name == capability::NAME => capability::without(&value, root)
+                    .ok_or_else(|| PackError::Capability { path: self.place(path) })?
+                    .into_owned(),
+                _ => value,
+            };
+            kept.insert(name, value);
         }
         Ok(kept)
     }
@@ -318,7 +360,12 @@ impl<W: Write> Packer<'_, W> {
         // Earlier ones are not set by the unpacker either.
         let seconds = u64::try_from(stat.st_mtime);
         let mtime = seconds.map_or((0, 0), |seconds| (seconds, stat.st_mtime_nsec as u32));
-        let (mode, uid, gid) = (stat.st_mode, stat.st_uid, stat.st_gid);
+        let mode = stat.st_mode;
+        let (uid, gid) = self
+            .view
+            .owners
+            .in_layers(stat.st_uid, stat.st_gid)
+            .map_err(|source| PackError::Owner { path: self.place(path), source })?;
         let header = Header { typeflag, name: &name, link, size, mode, uid, gid, mtime, xattrs };
         header.write(self.out).map_err(PackError::Write)?;
         self.packed.entries += 1;

@@ -104,15 +104,18 @@ impl<'a> Applier<'a> {
         if entry.kind == Kind::OldSparse {
             return Err(unsupported(OLD_SPARSE));
         }
+        let placement = match self.rules {
+            Rules::Layer(placement) => placement,
+            Rules::Tree => {
+                self.check_limits(entry)?;
+                return self.apply_to_tree(archive, entry);
+            }
+        };
         if self.is_rootless && matches!(entry.kind, Kind::CharDevice | Kind::BlockDevice) {
             self.left_out += 1;
             return Ok(());
         }
         self.check_limits(entry)?;
-        let placement = match self.rules {
-            Rules::Layer(placement) => placement,
-            Rules::Tree => return self.apply_to_tree(archive, entry),
-        };
         let name = clean(&entry.name);
         let (parent, base) = split(&name);
         // The layer must not change the snapshot's root directory.

@@ -14,7 +14,7 @@ use std::borrow::Cow;
 use super::error::Refusal;
 
 /// The extended attribute.
-pub(super) const NAME: &[u8] = b"security.capability";
+pub(crate) const NAME: &[u8] = b"security.capability";
 
 const VERSION_2: u32 = 0x0200_0000;
 const VERSION_3: u32 = 0x0300_0000;
@@ -39,6 +39,19 @@ pub(super) fn within(value: &[u8], root: u32) -> Result<Cow<'_, [u8]>, Refusal> 
     }
 }
 
+/// Returns the value as a layer has it, of a file for a namespace whose root is `root`; `None` if it is for
+/// another namespace.
+pub(crate) fn without(value: &[u8], root: u32) -> Option<Cow<'_, [u8]>> {
+    let Some((magic, rest)) = value.split_first_chunk() else { return Some(value.into()) };
+    let magic = u32::from_le_bytes(*magic);
+    let Some((words, of)) = rest.split_last_chunk() else { return Some(value.into()) };
+    if magic & VERSION != VERSION_3 {
+        return Some(value.into());
+    }
+    let magic = VERSION_2 | magic & !VERSION;
+    (u32::from_le_bytes(*of) == root).then(|| [&magic.to_le_bytes(), words].concat().into())
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -51,6 +64,8 @@ mod tests {
         let expected =
             [1, 0, 0, 3, 0, 0x20, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0xe8, 3, 0, 0];
         assert_eq!(within(&NET_RAW, 1000).unwrap(), &expected[..]);
+        assert_eq!(without(&expected, 1000).unwrap(), &NET_RAW[..]);
+        assert_eq!(without(&expected, 1001), None);
         let error = within(&expected, 1000).unwrap_err();
         assert!(matches!(error, Refusal::CapabilityOfNamespace), "{error}");
         assert_eq!(
@@ -63,6 +78,7 @@ mod tests {
     fn what_is_no_capability_is_left_to_the_kernel() {
         for value in [&b""[..], b"abc", &NET_RAW[..19], &[0; 20], &[1, 0, 0, 1, 0, 0, 0, 0]] {
             assert_eq!(within(value, 1000).unwrap(), value);
+            assert_eq!(without(value, 1000).unwrap(), value);
         }
     }
 }

@@ -104,7 +104,7 @@
 
 mod allowance;
 mod apply;
-mod capability;
+pub(crate) mod capability;
 mod chunks;
 mod complete;
 mod create;
@@ -150,6 +150,7 @@ pub(crate) use rights::{check_marks, check_rights};
 use tar::Reader;
 pub use tar::TarError;
 pub use usage::{Usage, usage};
+pub(crate) use whiteout::hidden_names;
 
 /// Maximum number of layers unpacked in parallel, so that the buffers of all take 30 MiB. Each keeps several
 /// processors busy.

@@ -11,6 +11,7 @@
 
 use std::os::fd::AsFd;
 
+use bkstate::worker::OverlayMarks;
 use rustix::fs::{AtFlags, FileType, Mode, XattrFlags};
 use rustix::io::Errno;
 
@@ -21,6 +22,18 @@ use super::times;
 
 const PREFIX: &[u8] = b".wh.";
 const OPAQUE: &[u8] = b".wh..wh..opq";
+
+/// The files with which fuse-overlayfs marks an opaque directory, beside the extended attribute (v1.10 `main.c`). It
+/// shows no files of these names.
+const OPAQUE_OF_FUSE: [&[u8]; 2] = [b".wh..opq", OPAQUE];
+
+/// Returns the names of files that mark directories in an overlay, and that nobody sees in it.
+pub(crate) fn hidden_names(marks: OverlayMarks) -> &'static [&'static [u8]] {
+    match marks {
+        OverlayMarks::FuseTrusted | OverlayMarks::FuseUser => &OPAQUE_OF_FUSE,
+        _ => &[],
+    }
+}
 
 /// The files that a whiteout hides.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

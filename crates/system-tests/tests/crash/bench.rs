@@ -150,7 +150,7 @@ impl Bench {
         run(&mut self.convert_of(&layout, &keys, &self.template(Start::Converted), 1)).map(drop)
     }
 
-    fn warmth(&self, start: Start) -> Result<&Warmth> {
+    pub(crate) fn warmth(&self, start: Start) -> Result<&Warmth> {
         let learn = || Warmth::learn(self, start).map_err(|error| format!("{error:#}"));
         let learned = self.warmth[start as usize].get_or_init(learn).as_ref();
         learned.map_err(|error| anyhow!("{error}"))

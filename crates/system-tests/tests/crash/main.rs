@@ -20,6 +20,7 @@ mod containerd;
 mod disks;
 mod failures;
 mod holders;
+mod import;
 mod kills;
 mod listing;
 mod order;
@@ -65,6 +66,9 @@ const ALONE: &[(&str, Proof)] = &[
     ("verify::failing", verify::with_failing_reads),
     ("verify::access-times", verify::access_times),
     ("attach", attach::disturbed),
+    ("import::absent", import::into_nothing),
+    ("import::added", import::added),
+    ("import::replaced", import::replaced),
     ("holders::daemon", holders::daemon),
     ("holders::mounts", holders::mounts),
     ("holders::conversion", holders::conversion),

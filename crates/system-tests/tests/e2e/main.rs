@@ -167,13 +167,7 @@ fn main() {
     suite.add("trust::annotations", trust::prove_annotations);
     suite.add_ignored("trust::wrong-key", trust::prove_wrong_key);
     suite.add("sbom", sbom::prove);
-    suite.add("cache-mounts", mounts::prove);
-    for version in [matrix::PREVIOUS, matrix::OLD] {
-        suite.add_ignored(format!("{version}::cache-mounts"), move |world| {
-            let release = Release::old(&world.tools, version).map_err(anyhow::Error::msg)?;
-            mounts::prove(&world.on(release))
-        });
-    }
+    mounts::add(&mut suite);
     suite.add("merging::converted", merging::prove_converted);
     suite.add("merging::natural", merging::prove_natural);
     for (name, proof) in blobs::PROOFS {

@@ -5,6 +5,7 @@
 //! reach count as closed: daemons make `content/ingest`, and up to v0.12 `content`, with the mode 0777, in a
 //! worker's directory of the mode 0700 (containerd `plugins/content/local/store.go`, BuildKit v0.34.2
 //! `worker/runc/runc.go`). The owners of files in the trees of snapshots come from the layers.
+//! With the native snapshotter, so does the owner of the directory of a snapshot.
 
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
@@ -14,7 +15,7 @@ use crate::dir::{Dir, DirError, FileKind, Found};
 use crate::machine::Trusted;
 use crate::root::{Root, SHARED};
 use crate::snapshots::TREES;
-use crate::worker::{Base, Part, StateFile};
+use crate::worker::{Base, Part, StateFile, TreeForm};
 
 use super::Findings;
 
@@ -118,6 +119,11 @@ pub(in crate::state) fn check(root: &Root, findings: &mut Findings) -> Result<()
             _ => continue,
         };
         if let Some((dir, reachable)) = walk.down(&dir, all, reachable, &mut seen)? {
+            let are_whole = part == Part::Snapshotter && matches!(worker.form(), TreeForm::Full(_));
+            if are_whole && !reachable {
+                // These directories are themselves the roots of trees, or cache mounts.
+                continue;
+            }
             for entry in dir.entries()? {
                 if let Some(found) = dir.find(&*entry.name)? {
                     walk.judge(&dir.path().join(&*entry.name.to_string_lossy()), found, reachable);

@@ -1,12 +1,21 @@
 //! Archives of trees, such as the files of cache mounts.
 
-use crate::archives::{Member, archive, dir, file, hard_link, member, pax, symlink};
+use bkstate::worker::{OwnerMap, Worker};
 
 use super::*;
+use crate::archives::{Member, archive, dir, file, hard_link, member, pax, symlink};
 use crate::unpack::Allowance;
 use crate::unpack::tree::{Tree, unpack_tree};
 
 fn apply(snapshot: &Snapshot, members: &[Member]) -> Result<Tree, UnpackError> {
+    apply_for(&Worker::default(), snapshot, members)
+}
+
+fn apply_for(
+    worker: &Worker,
+    snapshot: &Snapshot,
+    members: &[Member],
+) -> Result<Tree, UnpackError> {
     let tar = archive(members);
     let blob = snapshot.directory.path().join("outside/blob");
     std::fs::write(&blob, &tar).unwrap();
@@ -15,12 +24,16 @@ fn apply(snapshot: &Snapshot, members: &[Member]) -> Result<Tree, UnpackError> {
     let (digest, size) = (Digest::of(&tar), tar.len() as u64);
     let layer = Layer { blob: &file, digest, size, media_type: "", diff_id: digest };
     let allowance = Allowance::of_run(&Limits::default(), size);
-    unpack_tree(&layer, snapshot.open().as_fd(), &Worker::default(), &allowance, &|_| {})
+    unpack_tree(&layer, snapshot.open().as_fd(), worker, &allowance, &|_| {})
 }
 
 fn refused(members: &[Member]) -> Refusal {
+    refused_for(&Worker::default(), members)
+}
+
+fn refused_for(worker: &Worker, members: &[Member]) -> Refusal {
     let snapshot = Snapshot::new();
-    let error = apply(&snapshot, members).unwrap_err();
+    let error = apply_for(worker, &snapshot, members).unwrap_err();
     snapshot.assert_contained();
     assert!(error.is_input(), "{error}");
     let UnpackError::Entry { reason, .. } = error else { panic!("{error}") };
@@ -79,9 +92,13 @@ fn what_could_lead_out_is_refused() {
 
 #[test]
 fn devices_are_refused() {
-    for typeflag in *b"34" {
+    // A rootless daemon leaves those of layers out.
+    let rootless = Worker::default().mapped(OwnerMap::of_both("0:0:4294967295".parse().unwrap()));
+    for (worker, typeflag) in
+        [(Worker::default(), b'3'), (Worker::default(), b'4'), (rootless, b'3')]
+    {
         for (major, minor) in [(0, 0), (1, 3)] {
-            let reason = refused(&[owned(member(typeflag, "a")).device(major, minor)]);
+            let reason = refused_for(&worker, &[owned(member(typeflag, "a")).device(major, minor)]);
             assert!(matches!(reason, Refusal::Device), "{reason}");
             assert_eq!(reason.to_string(), "it is a device, and a cache mount may not have any");
         }

@@ -12,13 +12,10 @@ use super::below::{is_opaque, names, names_below};
 use super::entry::{Difference, Entry, same_content};
 use super::{Origin, TreeDamage, UnpackedLayer};
 use crate::unpack::paths::{Lookups, OPEN_DIRECTORY, join, open_plain};
-use crate::unpack::{Allowance, EntryName, ImpliedParents};
+use crate::unpack::{Allowance, EntryName, ImpliedParents, hidden_names};
 
 /// Maximum number of differences of one tree that are listed; the rest is counted.
 const NAMED: usize = 20;
-
-/// The files with which fuse-overlayfs marks an opaque directory, beside the extended attribute (v1.10 `main.c`).
-const FUSE_MARKS: [&[u8]; 2] = [b".wh..opq", b".wh..wh..opq"];
 
 /// The only extended attribute of a step's files that gets into its layer.
 const CAPABILITY: &[u8] = b"security.capability";
@@ -163,9 +160,7 @@ impl<'t> Comparison<'t> {
         let covered = pending.covered || is_opaque(&found, self.marks.opaque())?;
         let hides = pending.hides || is_opaque(&expected, self.marks.opaque())?;
         let (expected_names, mut found_names) = (names(&expected)?, names(&found)?);
-        if matches!(self.marks, OverlayMarks::FuseTrusted | OverlayMarks::FuseUser) {
-            found_names.retain(|name| !FUSE_MARKS.contains(&name.as_slice()));
-        }
+        found_names.retain(|name| !hidden_names(self.marks).contains(&name.as_slice()));
         let below = self.names_below(path, covered != hides || expected_names != found_names)?;
         // Names of the layers below that only one of the two hides.
         if covered != hides && below.iter().any(|name| !found_names.contains(name)) {

@@ -228,11 +228,15 @@ impl<'w> Bench<'w> {
     }
 }
 
+/// Lets all users mount with FUSE, as a package of the program does with udev.
+pub(crate) fn open_fuse() -> Result<()> {
+    Ok(fs::set_permissions("/dev/fuse", fs::Permissions::from_mode(0o666))?)
+}
+
 fn prove(world: &World, kind: Kind, case: &Case) -> Result<()> {
     let bench = Bench::new(world, kind)?;
     if kind.snapshotter == FUSE.snapshotter {
-        // As a package of the program sets it with udev.
-        fs::set_permissions("/dev/fuse", fs::Permissions::from_mode(0o666))?;
+        open_fuse()?;
     }
     base::push_as(world, kind.base, kind.base == base::NAME, &bench.work.join("base"))?;
     let made = bench.make(case).context("the natural daemon")?;

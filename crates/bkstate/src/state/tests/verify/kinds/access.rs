@@ -3,6 +3,8 @@
 use std::os::unix::fs::{PermissionsExt as _, chown};
 
 use super::*;
+use crate::root::Location;
+use crate::worker::Snapshotter;
 
 pub(super) const CASES: &[Case] = &[
     ("a root for all", &["writable-by-others"], Files(|root| mode(root.path(), 0o777))),
@@ -65,4 +67,34 @@ fn mode(path: &Path, mode: u32) {
 
 fn give(path: &Path) {
     chown(path, Some(4242), None).unwrap();
+}
+
+#[test]
+fn a_whole_tree_has_any_owner_as_long_as_others_cannot_reach_it() {
+    if !rustix::process::geteuid().is_root() {
+        return;
+    }
+    let temp = tempfile::tempdir().unwrap();
+    let location = Location::of_oci(temp.path(), Snapshotter::Native);
+    let root = crate::Root::open_to_write(location).unwrap();
+    let state = State::empty(root.worker().clone(), WorkerId::derive("worker"));
+    let nothing = Existing::nothing(state.worker.clone(), state.worker_id.clone());
+    let staging = Staging::begin(&root, &nothing).unwrap();
+    let written = staging.write(&state).unwrap();
+    staging.publish(written).unwrap();
+    let trees = temp.path().join("runc-native/snapshots/snapshots");
+    fs::create_dir_all(trees.join("1")).unwrap();
+    mode(&trees.join("1"), 0o777);
+    give(&trees.join("1"));
+    let kinds = || {
+        let damage = root.verify().unwrap().damage;
+        let access = damage.iter().filter(|damage| matches!(damage, Damage::Access(_)));
+        access.map(Damage::kind).collect::<Vec<_>>()
+    };
+    assert_eq!(kinds(), [""; 0]);
+    for path in ["runc-native", "runc-native/snapshots", "runc-native/snapshots/snapshots"] {
+        mode(&temp.path().join(path), 0o711);
+    }
+    mode(temp.path(), 0o711);
+    assert_eq!(kinds(), ["foreign-owner", "writable-by-others"]);
 }

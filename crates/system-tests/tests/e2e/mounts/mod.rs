@@ -1,23 +1,55 @@
 //! Cache mounts: those of one daemon are exported, and imported into the root of another.
 
-use std::cell::Cell;
+mod bench;
+mod outside;
+
 use std::collections::BTreeSet;
-use std::ffi::OsStr;
 use std::fs;
-use std::os::unix::fs::{PermissionsExt as _, chown};
-use std::path::{Path, PathBuf};
-use std::process::{Command, Output};
+use std::os::unix::fs::PermissionsExt as _;
+use std::path::Path;
+use std::process::Command;
 
 use anyhow::{Context as _, Result, ensure};
 use archives::{Member, archive, file, hard_link, member, symlink};
 use serde_json::{Value, json};
-use testkit::schema;
+use testkit::trials::Suite;
 
-use crate::build::{Options, Report, Source};
+use crate::build::{Options, Source};
 use crate::case::{Case, Context, Keys};
 use crate::daemon::Daemon;
+use crate::matrix::{self, Release};
 use crate::proof::ensure_same_steps;
 use crate::world::World;
+use bench::{Bench, Kind};
+
+/// Adds the tests.
+pub(crate) fn add(suite: &mut Suite<World>) {
+    suite.add("cache-mounts", prove);
+    for version in [matrix::PREVIOUS, matrix::OLD] {
+        suite.add_ignored(format!("{version}::cache-mounts"), move |world| {
+            let release = Release::old(&world.tools, version).map_err(anyhow::Error::msg)?;
+            prove(&world.on(release))
+        });
+    }
+    for (name, kind) in KINDS {
+        suite.add(format!("cache-mounts::{name}"), move |world| prove_for(world, kind));
+    }
+    for (name, kind) in MORE_KINDS {
+        suite.add_ignored(format!("cache-mounts::{name}"), move |world| prove_for(world, kind));
+    }
+}
+
+/// The kinds of builders, by the names of their tests.
+const KINDS: [(&str, Kind); 3] = [
+    ("native", Kind::Snapshotter("native")),
+    ("fuse-overlayfs", Kind::Snapshotter("fuse-overlayfs")),
+    ("rootless", Kind::Rootless("overlayfs")),
+];
+const MORE_KINDS: [(&str, Kind); 3] = [
+    ("stargz", Kind::Snapshotter("stargz")),
+    ("rootless::native", Kind::Rootless("native")),
+    ("rootless::fuse-overlayfs", Kind::Rootless("fuse-overlayfs")),
+];
 
 /// Fills mounts of every form. The file in the one with an owner is moved there, which marks its directory
 /// for overlayfs.
@@ -37,104 +69,19 @@ RUN --mount=type=cache,target=/c5,from=seed,source=/seed echo more > /c5/more
 RUN --mount=type=cache,target=/c6,uid=5 true
 ";
 
-/// Lists the mounts. It runs each time.
+/// Lists the mounts. It runs each time. Without `sharing=locked` it would get an empty mount in place of one that
+/// the daemon looks at in that moment, as it does a second after its start and after builds.
 const READER: Case = Case::plain("reader", || READ.into());
 
 const READ: &str = "
 FROM {registry}/busybox
-RUN --mount=type=cache,target=/c1 --mount=type=cache,target=/c2,id=named \
-    --mount=type=cache,target=/c4,uid=1000,gid=1001,mode=0770 --mount=type=cache,target=/c6,uid=5 \
+RUN --mount=type=cache,sharing=locked,target=/c1 --mount=type=cache,sharing=locked,target=/c2,id=named \
+    --mount=type=cache,sharing=locked,target=/c4,uid=1000,gid=1001,mode=0770 \
+    --mount=type=cache,sharing=locked,target=/c6,uid=5 \
     echo {run} && find /c1 /c2 /c4 /c6 -exec stat -c '%n %F %a %u %g %Y' {} + | sort > /list && \
     find /c1 /c2 /c4 /c6 -type f -exec stat -c '%n %h %s' {} + | sort >> /list && \
     find /c1 /c2 /c4 /c6 -type f -exec grep -H . {} + | sort >> /list
 ";
-
-struct Bench<'w> {
-    world: &'w World,
-    dir: tempfile::TempDir,
-    /// Number of builds.
-    runs: Cell<u32>,
-}
-
-impl Bench<'_> {
-    fn path(&self, name: &str) -> PathBuf {
-        self.dir.path().join(name)
-    }
-
-    fn build(&self, daemon: &Daemon, case: &Case, options: &Options<'_>) -> Result<Report> {
-        let context = Context::create(&self.path(case.name));
-        self.runs.set(self.runs.get() + 1);
-        let dockerfile = (case.dockerfile)().replace("{run}", &self.runs.get().to_string());
-        context.file("Dockerfile", self.world.fill_in(&dockerfile));
-        Source { case, context: context.dir() }.build(daemon, options).context(case.name)
-    }
-
-    /// Returns what a step sees in the mounts.
-    fn read(&self, daemon: &Daemon) -> Result<String> {
-        let out = self.path("out");
-        let _ = fs::remove_dir_all(&out);
-        let output = Some(format!("type=local,dest={}", out.display()));
-        let report = self.build(daemon, &READER, &Options { output, ..Options::default() })?;
-        let ran = report.steps().any(|(name, cached)| name.contains("&& find /c1") && !cached);
-        ensure!(ran, "the step that reads the mounts is cached");
-        Ok(fs::read_to_string(out.join("list"))?)
-    }
-
-    fn command(&self, words: &[&str]) -> Command {
-        let mut command = Command::new(&self.world.tools.oci2bk);
-        command.args(words);
-        command
-    }
-
-    fn import(&self, source: &str, root: &Path, more: &[&str]) -> Result<Output> {
-        let release = self.world.release.version.as_str();
-        let mut command = self.command(&["mounts", "import", source, "--progress=rawjson"]);
-        command.args(["--format=json", "--buildkit", release]).args(more);
-        Ok(command.args(self.world.host.arguments(root)).output()?)
-    }
-
-    fn imported(&self, source: &str, root: &Path, more: &[&str]) -> Result<Value> {
-        let output = self.import(source, root, more)?;
-        let text = String::from_utf8_lossy(&output.stderr).into_owned();
-        ensure!(output.status.success(), "importing {source}: {text}");
-        schema::ensure_output(
-            ["mounts", "import", "--format=json", "--progress=rawjson"].map(OsStr::new),
-            &output.stdout,
-            &output.stderr,
-        )?;
-        Ok(serde_json::from_slice(&output.stdout)?)
-    }
-
-    fn listed(&self, root: &Path) -> Result<Value> {
-        let mut command = self.command(&["mounts", "ls", "--format=json"]);
-        schema::run(command.args(self.world.host.arguments(root)))
-    }
-
-    fn export(&self, root: &Path, words: &[&str]) -> Result<(Value, String)> {
-        let mut command = self.command(&["mounts", "export", "--progress=quiet", "--format=json"]);
-        let output = command.args(self.world.host.arguments(root)).args(words).output()?;
-        let warnings = String::from_utf8_lossy(&output.stderr).into_owned();
-        ensure!(output.status.success(), "exporting: {warnings}");
-        let words = ["mounts", "export", "--format=json"].map(OsStr::new);
-        schema::ensure_output(words, &output.stdout, &[])?;
-        Ok((serde_json::from_slice(&output.stdout)?, warnings))
-    }
-
-    fn convert(&self, cache: &Path, keys: &Path, root: &Path, more: &[&str]) -> Result<Value> {
-        let release = self.world.release.version.as_str();
-        let mut command = self.command(&["convert", "--progress=quiet", "--format=json"]);
-        command.arg("--keys").arg(keys).args(["--buildkit", release]).args(more).arg(cache);
-        schema::run(command.args(self.world.host.arguments(root)))
-    }
-
-    fn verify(&self, root: &Path) -> Result<()> {
-        let mut command = self.command(&["verify", "--progress=quiet", "--trees"]);
-        let output = command.args(self.world.host.arguments(root)).output()?;
-        let text = String::from_utf8_lossy(&output.stdout).into_owned();
-        ensure!(output.status.success(), "verify: {text}");
-        Ok(())
-    }
-}
 
 /// Returns the description and the id of each record that a daemon lists, of cache mounts only.
 fn mounts_of(daemon: &Daemon) -> Result<BTreeSet<(String, String)>> {
@@ -146,12 +93,15 @@ fn mounts_of(daemon: &Daemon) -> Result<BTreeSet<(String, String)>> {
     Ok(records.map(|record| (text(&record["description"]), text(&record["id"]))).collect())
 }
 
-/// Mounts of every form travel from a natural root into converted ones.
+/// Mounts of every form travel from a natural root into converted ones, of builders of the same kind.
 pub(crate) fn prove(world: &World) -> Result<()> {
-    let dir = tempfile::Builder::new().prefix("mounts").tempdir_in(world.scratch())?;
-    let bench = Bench { world, dir, runs: Cell::new(0) };
+    prove_for(world, Kind::OfWorld)
+}
+
+fn prove_for(world: &World, kind: Kind) -> Result<()> {
+    let bench = Bench::new(world, kind)?;
     let [natural, cache, keys] = ["natural", "cache", "keys"].map(|name| bench.path(name));
-    let daemon = world.start(&natural)?;
+    let daemon = bench.start(&natural)?;
     let context = Context::create(&bench.path(WRITER.name));
     context.file("Dockerfile", world.fill_in(&(WRITER.dockerfile)()));
     let source = Source { case: &WRITER, context: context.dir() };
@@ -159,11 +109,12 @@ pub(crate) fn prove(world: &World) -> Result<()> {
     let warm = source.build(&daemon, &Options::default())?;
     let expected = bench.read(&daemon)?;
     daemon.stop()?;
+    bench.give_all(&["cache", "keys"])?;
     ensure!(expected.contains("/c1/sub/file:plain"), "the mounts have {expected}");
     ensure!(expected.contains("/c4/moved/file:owned"), "the mounts have {expected}");
 
     // What there is.
-    let listed = bench.listed(&natural)?;
+    let listed = bench.json(&["mounts", "ls"], &natural)?;
     let ids: Vec<_> = listed["mounts"].as_array().into_iter().flatten().collect();
     let forms: BTreeSet<_> = ids
         .iter()
@@ -204,7 +155,7 @@ pub(crate) fn prove(world: &World) -> Result<()> {
     let converted = bench.path("converted");
     let report = bench.convert(&cache, &keys, &converted, &["--mounts"])?;
     ensure!(report["mounts"][0]["mounts"][0]["outcome"] == "added", "{report:#}");
-    let daemon = world.start(&converted)?;
+    let daemon = bench.start(&converted)?;
     let again = source.build(&daemon, &Options::default())?;
     ensure_same_steps(WRITER.keys, &warm, &again)?;
     let seen = bench.read(&daemon)?;
@@ -230,6 +181,11 @@ pub(crate) fn prove(world: &World) -> Result<()> {
     bench.export(&natural, &["target=/c1", "--to", &tar])?;
     let directory = format!("dir:{}", bench.path("c4").display());
     bench.export(&natural, &["//c4", "--to", &directory])?;
+    let owned = bench.path("c4.tar");
+    bench.export(&natural, &["//c4", "--to", &format!("tar:{}", owned.display())])?;
+    // Without the marks that a mount of fuse-overlayfs leaves in new directories.
+    let names = crate::process::run(Command::new("tar").arg("-tf").arg(&owned))?;
+    ensure!(names == "./\n./moved/\n./moved/file\n", "the archive has {names:?}");
     let archive = format!("oci-archive:{}", bench.path("all.tar").display());
     bench.export(&natural, &["--to", &archive])?;
     let empty = bench.path("empty");
@@ -237,16 +193,20 @@ pub(crate) fn prove(world: &World) -> Result<()> {
     let owner = ["--id", "target=/c4", "--uid=1000", "--gid=1001", "--mode=0770"];
     bench.imported(&directory, &empty, &owner)?;
     bench.imported(&archive, &empty, &["--id", "id=named", "--id", "//c6"])?;
-    let daemon = world.start(&empty)?;
+    let daemon = bench.start(&empty)?;
     let seen = bench.read(&daemon)?;
     ensure!(seen == expected, "single mounts have\n{seen}\nnot\n{expected}");
     daemon.stop()?;
-    bench.verify(&empty)
+    bench.verify(&empty)?;
+    match bench.user() {
+        Some(user) => outside::prove(&bench, user, &natural, &expected),
+        None => Ok(()),
+    }
 }
 
 /// Returns the records of the mounts of `root`.
 fn records(bench: &Bench<'_>, root: &Path) -> Result<Vec<(String, String)>> {
-    let listed = bench.listed(root)?;
+    let listed = bench.json(&["mounts", "ls"], root)?;
     let text = |value: &Value| value.as_str().unwrap_or_default().to_owned();
     let mounts = listed["mounts"].as_array().into_iter().flatten();
     Ok(mounts.map(|mount| (text(&mount["id"]), text(&mount["record"]))).collect())
@@ -290,16 +250,17 @@ fn prove_replaced(bench: &Bench<'_>, root: &Path, before: &[(String, String)]) -
     fs::create_dir_all(new.join("deep"))?;
     fs::write(new.join("deep/file"), "new\n")?;
     fs::set_permissions(&new, fs::Permissions::from_mode(0o711))?;
-    chown(new.join("deep"), Some(3), Some(4))?;
+    for (name, user, group) in [("", 0, 0), ("deep/file", 0, 0), ("deep", 3, 4)] {
+        bench.give(&new.join(name), user, group)?;
+    }
     let source = format!("dir:{}", new.display());
     let twins = |root: &Path| -> Result<usize> {
-        let mut command = bench.command(&["inspect", "--format=json"]);
-        let shown = schema::run(command.args(bench.world.host.arguments(root)))?;
+        let shown = bench.json(&["inspect"], root)?;
         let records = shown["records"].as_array().into_iter().flatten();
         Ok(records.filter(|record| !record["equal_mutable"].is_null()).count())
     };
     // The request makes the daemon measure them.
-    let daemon = bench.world.start(root)?;
+    let daemon = bench.start(root)?;
     mounts_of(&daemon)?;
     daemon.stop()?;
     let measured = twins(root)?;
@@ -309,7 +270,7 @@ fn prove_replaced(bench: &Bench<'_>, root: &Path, before: &[(String, String)]) -
     ensure!(twins(root)? == measured - 1, "the record of the measurement is left");
     ensure!(records(bench, root)? == before, "the records are others");
     bench.verify(root)?;
-    let daemon = bench.world.start(root)?;
+    let daemon = bench.start(root)?;
     let seen = bench.read(&daemon)?;
     let files: Vec<_> = seen.lines().filter(|line| line.starts_with("/c1")).collect();
     let has = |start: &str| files.iter().any(|line| line.starts_with(start));
