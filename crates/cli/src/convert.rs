@@ -4,7 +4,7 @@ use std::path::Path;
 use std::time::Instant;
 
 use bkstate::root::{OpenRootError, strangers};
-use oci2bk::convert::check_root;
+use oci2bk::convert::{ConvertError, check_root, remove_remains};
 use oci2bk::gc::Collection;
 use oci2bk::image::ImageError;
 use oci2bk::keys::{SourceError, SourceSummary};
@@ -142,9 +142,15 @@ pub(crate) fn run(arguments: &Convert) -> Result<(), Failure> {
     // Nothing has been written yet, so until here signals have their default effect.
     let signals = Signals::catch()?;
     let converter = converter.progress(&display).cancel(signals.cancel());
-    let done = converter
-        .convert(&plan, location.clone())
-        .map_err(|error| Failure::under(&signals, error))?;
+    let done = converter.convert(&plan, location.clone()).map_err(|error| {
+        // What the library has no time to remove; a second signal ends this.
+        if matches!(error, ConvertError::Cancelled)
+            && let Err(error) = remove_remains(location.clone())
+        {
+            return error.into();
+        }
+        Failure::under(&signals, error)
+    })?;
     timings.extend(display.finish());
     let root = done.root.as_path();
     warning::of_mended(root, &done.mended);

@@ -50,7 +50,7 @@ impl Running {
         Self { status, cancel, thread }
     }
 
-    /// Asks the job to stop. It undoes what it began, within a fraction of a second.
+    /// Asks the job to stop. It ends within half a second, and the root is as it was.
     pub(crate) fn stop(&self) {
         self.cancel.cancel();
     }

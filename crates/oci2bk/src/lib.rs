@@ -71,8 +71,8 @@
 //!   memory and time.
 //! * **Progress** is reported as [events](Event), from several threads at once, to an implementation of
 //!   [`Progress`], such as a closure. Nothing is printed or logged.
-//! * **Cancellation** is requested with a [`Cancel`]. The work ends within a fraction of a second and undoes
-//!   what it began.
+//! * **Cancellation** is requested with a [`Cancel`]. The work ends within half a second, and the root is as
+//!   it was; [`convert::remove_remains`] removes what there was no time for.
 //! * **Threads** are started for parallel work, and have ended when the call returns. There is no runtime and
 //!   no global state; all values are `Send`, and those whose methods do not take `&mut self` are `Sync`.
 //! * **The same input gives the same bytes**, on any machine: no clock, no randomness.

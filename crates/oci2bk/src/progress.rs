@@ -18,6 +18,8 @@
 //!         match event {
 //!             Event::StageFinished(stage) => self.stages.lock().unwrap().push(Stage::name(stage)),
 //!             Event::LayerFinished(LayerWork { size, .. }) => *self.stored.lock().unwrap() += size,
+//!             Event::LayersCounted { layers, to_read } => println!("{layers} layers, {to_read} bytes"),
+//!             Event::LayerAdvanced { work, done } => println!("{}: {done} of {}", work.digest, work.to_read),
 //!             // More events may be added.
 //!             _ => {}
 //!         }
@@ -66,16 +68,34 @@ pub enum Event<'a> {
     StageStarted(Stage),
     /// A stage was successful.
     StageFinished(Stage),
+    /// How much work there is on layers in the stage that has started, before the first one starts. It can be
+    /// less: what a damaged copy or an error makes needless is not done.
+    LayersCounted {
+        /// Number of blobs; each has an event when its work starts and one when it is finished.
+        layers: usize,
+        /// Total of their [`to_read`](LayerWork::to_read), in bytes.
+        to_read: u64,
+    },
     /// Work on a layer starts.
     LayerStarted(&'a LayerWork),
-    /// The number of a layer's [`to_read`](LayerWork::to_read) bytes that are done.
-    LayerAdvanced(&'a LayerWork, u64),
+    /// Work on a layer goes on.
+    LayerAdvanced {
+        /// The work.
+        work: &'a LayerWork,
+        /// How many of its [`to_read`](LayerWork::to_read) bytes are done since it started.
+        done: u64,
+    },
     /// A layer is finished.
     LayerFinished(&'a LayerWork),
     /// Work on a cache mount starts.
     MountStarted(&'a MountWork),
-    /// The number of a cache mount's bytes that are done.
-    MountAdvanced(&'a MountWork, u64),
+    /// Work on a cache mount goes on.
+    MountAdvanced {
+        /// The work.
+        work: &'a MountWork,
+        /// How many of its [`size`](MountWork::size) bytes are done since it started.
+        done: u64,
+    },
     /// A cache mount is finished.
     MountFinished(&'a MountWork),
 }
@@ -139,7 +159,7 @@ pub struct LayerWork {
 /// use oci2bk::progress::{Event, MountWork};
 ///
 /// fn show(event: Event<'_>) {
-///     if let Event::MountAdvanced(MountWork { id, size, .. }, done) = event {
+///     if let Event::MountAdvanced { work: MountWork { id, size, .. }, done } = event {
 ///         println!("{id}: {done} of {size} bytes");
 ///     }
 /// }
@@ -152,6 +172,21 @@ pub struct MountWork {
     pub id: String,
     /// The bytes to do: its size on disk when it is packed, and the size of its archive when it is unpacked.
     pub size: u64,
+}
+
+/// Reports how much work there is.
+pub(crate) fn counted<'w>(progress: &dyn Progress, all: impl Iterator<Item = &'w LayerWork>) {
+    let count = |(layers, to_read): (usize, u64), work: &LayerWork| {
+        (layers + 1, to_read.saturating_add(work.to_read))
+    };
+    let (layers, to_read) = all.fold((0, 0), count);
+    progress.event(Event::LayersCounted { layers, to_read });
+}
+
+/// Reports that `stage` starts. Returns what reports that it was successful.
+pub(crate) fn stage(progress: &dyn Progress, stage: Stage) -> impl FnOnce() {
+    progress.event(Event::StageStarted(stage));
+    move || progress.event(Event::StageFinished(stage))
 }
 
 /// Ignores all events.
@@ -173,7 +208,8 @@ pub(crate) struct Unpacking<'a> {
 
 impl Watch for Unpacking<'_> {
     fn read(&self, bytes: u64) {
-        self.progress.event(Event::LayerAdvanced(self.work, self.before.saturating_add(bytes)));
+        let done = self.before.saturating_add(bytes);
+        self.progress.event(Event::LayerAdvanced { work: self.work, done });
     }
 
     fn is_cancelled(&self) -> bool {

@@ -40,12 +40,13 @@ const BUILDKITD: Kind = Kind { name: "buildkitd", arguments: &[] };
 ///   `plugins/services/content/contentserver/contentserver.go` `Write`).
 /// - A shim ends while it looks for the next event of its container's cgroup (`pkg/oom/v1/v1.go`
 ///   `epoller.Run`), or before containerd has removed its container (`core/runtime/v2/binary.go`
-///   `Delete`).
-const ANY_TIME: [&str; 4] = [
+///   `Delete`; in v1.6 and v1.7 `runtime/v2/binary.go`, in other words).
+const ANY_TIME: [&str; 5] = [
     "msg=\"healthcheck failed\"",
     "context canceled",
     "msg=\"cgroups: epoll wait\" error=shutdown",
     "msg=\"warnings while cleaning up dead shim\"",
+    "msg=\"cleanup warnings ",
 ];
 
 /// A running builder.

@@ -16,18 +16,34 @@ impl Dir {
     /// Returns an error if something cannot be removed. Removed parts stay removed, and the rest is still in
     /// `name`.
     pub fn remove_tree(&self, name: impl Name) -> Result<(), DirError> {
+        self.remove_tree_while(name, &|| true).map(|_| ())
+    }
+
+    /// Same as [`remove_tree`](Self::remove_tree), but only for as long as `goes_on` returns true, which is
+    /// asked before each removal. Returns whether nothing is left.
+    ///
+    /// # Errors
+    /// Same as [`remove_tree`](Self::remove_tree).
+    pub(crate) fn remove_tree_while(
+        &self,
+        name: impl Name,
+        goes_on: &dyn Fn() -> bool,
+    ) -> Result<bool, DirError> {
         let name = &*name.c_name(self)?;
         let top = match self.dir(name) {
             Ok(top) => top,
-            Err(error) if error.is_not_found() => return Ok(()),
-            Err(error) if error.is_no_directory() => return self.remove_file(name),
+            Err(error) if error.is_not_found() => return Ok(true),
+            Err(error) if error.is_no_directory() => {
+                return self.remove_file(name).map(|()| true);
+            }
             Err(error) => return Err(error),
         };
         let mut lifted = 0_u64;
-        let mut pending = top.remove_files()?;
+        let Some(mut pending) = top.remove_files(goes_on)? else { return Ok(false) };
         while let Some(name) = pending.pop() {
             let dir = top.dir(&*name)?;
-            for inner in dir.remove_files()? {
+            let Some(inner) = dir.remove_files(goes_on)? else { return Ok(false) };
+            for inner in inner {
                 // Full directories are moved out; that requires write permission on them, as emptying does.
                 let free = loop {
                     let candidate = lifted.to_string();
@@ -41,17 +57,21 @@ impl Dir {
             }
             top.remove_dir(&*name)?;
         }
-        self.remove_dir(name)
+        self.remove_dir(name).map(|()| true)
     }
 
-    /// Removes everything that is not a directory, and returns the names of the directories.
-    fn remove_files(&self) -> Result<Vec<CString>, DirError> {
+    /// Removes everything that is not a directory, and returns the names of the directories; `None` if it did
+    /// not go on.
+    fn remove_files(&self, goes_on: &dyn Fn() -> bool) -> Result<Option<Vec<CString>>, DirError> {
         let (dirs, files): (Vec<_>, Vec<_>) =
             self.entries()?.into_iter().partition(|entry| entry.is_dir);
         for file in files {
+            if !goes_on() {
+                return Ok(None);
+            }
             self.remove_file(&*file.name)?;
         }
-        Ok(dirs.into_iter().map(|dir| dir.name).collect())
+        Ok(goes_on().then(|| dirs.into_iter().map(|dir| dir.name).collect()))
     }
 
     /// Removes the file or link `name`.

@@ -64,6 +64,25 @@ fn a_tree_deeper_than_the_open_file_limit_is_removed() {
 }
 
 #[test]
+fn a_tree_that_was_removed_in_part_is_removed_later() {
+    let (temp, dir) = temp();
+    for name in ["a", "b"] {
+        let inner = temp.path().join("tree").join(name).join("deep");
+        std::fs::create_dir_all(&inner).unwrap();
+        (0..5).for_each(|file| std::fs::write(inner.join(file.to_string()), "").unwrap());
+    }
+    let left = std::cell::Cell::new(7);
+    let goes_on = || {
+        left.set(left.get() - 1);
+        left.get() > 0
+    };
+    assert!(!dir.remove_tree_while("tree", &goes_on).unwrap());
+    assert!(temp.path().join("tree").is_dir());
+    assert!(dir.remove_tree_while("tree", &|| true).unwrap());
+    assert_eq!(dir.entries().unwrap(), []);
+}
+
+#[test]
 fn removing_a_tree_does_not_follow_links_out_of_it() {
     let (temp, dir) = temp();
     std::fs::create_dir_all(temp.path().join("kept/inside")).unwrap();

@@ -305,7 +305,7 @@ impl Staging<'_> {
         for step in self.steps(&written) {
             self.take(step, &written)?;
         }
-        self.half_published.store(false, Ordering::Relaxed);
+        self.stays.store(false, Ordering::Relaxed);
         Self::remove_dead_run(self.root)?;
         root::sync(bases)?;
         Ok(())
@@ -318,10 +318,10 @@ impl Staging<'_> {
             Step::Worker => {
                 let directory = worker.directory();
                 self.tops.root().rename(directory, bases.root(), directory)?;
-                self.half_published.store(true, Ordering::Relaxed);
+                self.stays.store(true, Ordering::Relaxed);
             }
             Step::Files => {
-                self.half_published.store(true, Ordering::Relaxed);
+                self.stays.store(true, Ordering::Relaxed);
                 let content = worker.create(bases, Part::Content)?;
                 self.blobs.move_all(&BlobStore::open_or_create(&content)?)?;
                 let snapshotter = worker.create(bases, Part::Snapshotter)?;
@@ -329,7 +329,7 @@ impl Staging<'_> {
             }
             Step::Put(staged) if written.files.contains(&staged) => {
                 self.put(staged).inspect_err(|_| self.take_back())?;
-                self.half_published.store(true, Ordering::Relaxed);
+                self.stays.store(true, Ordering::Relaxed);
             }
             Step::Put(_) => return Ok(()),
             Step::Removed => {
@@ -369,13 +369,13 @@ impl Staging<'_> {
     /// Moves the directory of a new worker back, so that a failed step leaves the root as it was.
     fn take_back(&self) {
         let moved = !self.existing.has_worker && !self.root.worker().shares_storage();
-        if !moved || !self.half_published.load(Ordering::Relaxed) {
+        if !moved || !self.stays.load(Ordering::Relaxed) {
             return;
         }
         // If this fails too, the next run completes the state.
         let directory = self.root.worker().directory();
         let undone = self.root.dir().rename(directory, self.tops.root(), directory);
-        self.half_published.store(undone.is_err(), Ordering::Relaxed);
+        self.stays.store(undone.is_err(), Ordering::Relaxed);
     }
 }
 

@@ -59,8 +59,8 @@ pub struct Staging<'r> {
     pub(super) tops: Bases,
     pub(super) blobs: BlobStore,
     pub(super) trees: Trees,
-    /// Whether the state is published in part.
-    pub(super) half_published: AtomicBool,
+    /// Whether the directory stays: the state is published in part, or its removal was ended.
+    pub(super) stays: AtomicBool,
 }
 
 /// Why a state cannot be built or published.
@@ -140,8 +140,18 @@ impl<'r> Staging<'r> {
         worker.create(&tops, Part::Metadata)?;
         let blobs = BlobStore::create(&worker.create(&tops, Part::Content)?)?;
         let trees = Trees::create(&worker.create(&tops, Part::Snapshotter)?, worker.form())?;
-        let half_published = AtomicBool::new(false);
-        Ok(Self { root, existing, tops, blobs, trees, half_published })
+        let stays = AtomicBool::new(false);
+        Ok(Self { root, existing, tops, blobs, trees, stays })
+    }
+
+    /// Removes what was staged for as long as `goes_on` returns true. The rest is that of an interrupted
+    /// conversion, which [`remove_dead_run`](Self::remove_dead_run) and the next conversion remove.
+    pub fn abandon(self, goes_on: &dyn Fn() -> bool) {
+        self.stays.store(true, Ordering::Relaxed);
+        for base in self.root.bases().all() {
+            // Who abandons it has another error to report.
+            let _ = base.remove_tree_while(STAGING, goes_on);
+        }
     }
 
     /// Removes the staging directory of an interrupted conversion.
@@ -278,7 +288,7 @@ impl Drop for Scratch<'_> {
 impl Drop for Staging<'_> {
     fn drop(&mut self) {
         // The remaining files tell the next run, and `verify`, that a conversion was interrupted.
-        if !self.half_published.load(Ordering::Relaxed) {
+        if !self.stays.load(Ordering::Relaxed) {
             // The original error is the one to report, and the next run cleans up too.
             let _ = Staging::remove_dead_run(self.root);
         }

@@ -59,7 +59,9 @@ impl Renderer for Bars {
                 self.stage.tick();
             }
             Event::LayerStarted(work) => self.with_layer(work, ProgressBar::tick),
-            Event::LayerAdvanced(work, done) => self.with_layer(work, |bar| bar.set_position(done)),
+            Event::LayerAdvanced { work, done } => {
+                self.with_layer(work, |bar| bar.set_position(done))
+            }
             Event::LayerFinished(work) => {
                 self.with_layer(work, ProgressBar::finish_and_clear);
                 let mut layers = self.layers.lock().unwrap_or_else(PoisonError::into_inner);
@@ -71,7 +73,7 @@ impl Renderer for Bars {
                     .with_message(one_line(&work.id));
                 *self.mount() = Some(self.all.add(bar));
             }
-            Event::MountAdvanced(_, done) => {
+            Event::MountAdvanced { done, .. } => {
                 self.mount().iter().for_each(|bar| bar.set_position(done));
             }
             Event::MountFinished(_) => {

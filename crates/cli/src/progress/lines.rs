@@ -37,9 +37,18 @@ struct Line<'a> {
     layer: Option<Layer<'a>>,
     #[serde(skip_serializing_if = "Option::is_none")]
     mount: Option<Mount<'a>>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    layers: Option<Count>,
     /// Bytes done: compressed ones, of the layer's `read_size`, or of the mount's `work_size`.
     #[serde(skip_serializing_if = "Option::is_none")]
     done_size: Option<u64>,
+}
+
+/// The work of a stage.
+#[derive(Serialize)]
+struct Count {
+    layer_count: usize,
+    read_size: u64,
 }
 
 #[derive(Serialize)]
@@ -76,7 +85,14 @@ impl<'a> Layer<'a> {
 
 impl Renderer for Json {
     fn render(&self, event: Event<'_>) {
-        let line = |event| Line { event, stage: None, layer: None, mount: None, done_size: None };
+        let line = |event| Line {
+            event,
+            stage: None,
+            layer: None,
+            mount: None,
+            layers: None,
+            done_size: None,
+        };
         let line = match event {
             Event::StageStarted(stage) => {
                 Line { stage: Some(stage.name()), ..line("stage-started") }
@@ -84,13 +100,17 @@ impl Renderer for Json {
             Event::StageFinished(stage) => {
                 Line { stage: Some(stage.name()), ..line("stage-finished") }
             }
+            Event::LayersCounted { layers, to_read } => {
+                let layers = Some(Count { layer_count: layers, read_size: to_read });
+                Line { layers, ..line("layers-counted") }
+            }
             Event::LayerStarted(work) => Line { layer: Layer::of(work), ..line("layer-started") },
-            Event::LayerAdvanced(work, done) => {
+            Event::LayerAdvanced { work, done } => {
                 Line { layer: Layer::of(work), done_size: Some(done), ..line("layer-advanced") }
             }
             Event::LayerFinished(work) => Line { layer: Layer::of(work), ..line("layer-finished") },
             Event::MountStarted(work) => Line { mount: Mount::of(work), ..line("mount-started") },
-            Event::MountAdvanced(work, done) => {
+            Event::MountAdvanced { work, done } => {
                 Line { mount: Mount::of(work), done_size: Some(done), ..line("mount-advanced") }
             }
             Event::MountFinished(work) => Line { mount: Mount::of(work), ..line("mount-finished") },

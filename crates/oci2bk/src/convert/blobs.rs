@@ -17,7 +17,7 @@ use crate::limits::{Limits, smaller};
 use crate::parallel::in_parallel;
 use crate::place::Places;
 use crate::plan::{Blob, Plan, SnapshotIndex};
-use crate::progress::{Event, LayerWork, Unpacking};
+use crate::progress::{self, Event, LayerWork, Unpacking};
 use crate::unpack::{self, Allowance, Placement, Stream, UnpackError, Unpacked, Watch as _};
 
 /// The results for the blobs of a plan.
@@ -52,6 +52,7 @@ impl Worked {
 /// Layers that cannot be unpacked, and need not be, are not an error.
 pub(super) fn store_and_unpack(site: &Site<'_>, run: &Run<'_>) -> Result<Worked, ConvertError> {
     let tasks = tasks(site);
+    progress::counted(run.progress, tasks.iter().map(|task| &task.work));
     let worked = in_parallel(&tasks, run.options.jobs.min(unpack::MOST_AT_ONCE), |task| {
         run.check()?;
         run.progress.event(Event::LayerStarted(&task.work));

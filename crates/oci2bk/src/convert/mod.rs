@@ -73,13 +73,14 @@ mod store;
 use std::collections::{BTreeMap, BTreeSet};
 use std::num::NonZeroUsize;
 use std::path::PathBuf;
+use std::time::{Duration, Instant};
 
 use bkstate::ids::WorkerId;
 use bkstate::root::Location;
-use bkstate::state::{Existing, Scratch, Staging};
+use bkstate::state::{Existing, Scratch, Staging, StagingError, Written};
 use bkstate::{Digest, Root, Time};
 
-use crate::assemble::assemble;
+use crate::assemble::{Tree, assemble};
 use crate::cancel::Cancel;
 use crate::layout::BadCopy;
 use crate::limits::Limits;
@@ -87,9 +88,9 @@ use crate::mend;
 pub use crate::mend::Legacy;
 pub use crate::place::{NoPlace, Share, Shares};
 use crate::place::{Places, Scope, steps};
-use crate::plan::Plan;
-use crate::progress::{Event, Progress, Stage};
-use crate::unpack::{check_marks, check_rights};
+use crate::plan::{Plan, SnapshotIndex};
+use crate::progress::{self, Progress, Stage};
+use crate::unpack::{Allowance, check_marks, check_rights};
 use crate::verify::Verifier;
 
 pub use converter::Converter;
@@ -193,10 +194,7 @@ fn convert(plan: &Plan, root: Location, run: &Run<'_>) -> Result<Report, Convert
     let root = Root::open_to_write(root)?;
     let mut existing = root.existing(&plan.worker_id)?;
     images::check(plan, &existing, options.blobs)?;
-    let stage = |stage: Stage| {
-        progress.event(Event::StageStarted(stage));
-        move || progress.event(Event::StageFinished(stage))
-    };
+    let stage = |stage: Stage| progress::stage(progress, stage);
     let mut legacy = Legacy::default();
     if mend::is_needed(plan, &existing) {
         let done = stage(Stage::Trees);
@@ -236,54 +234,130 @@ fn convert(plan: &Plan, root: Location, run: &Run<'_>) -> Result<Report, Convert
         }
     }
 
-    let done = stage(Stage::Layers);
     let staging = Staging::begin(&root, &existing)?;
-    let site = Site::new(plan, &places, &existing, &staging, &allowance, options.blobs);
-    blobs::store_documents(&site)?;
-    let worked = blobs::store_and_unpack(&site, run)?;
-    report.trailing = worked.trailing;
-    report.bad_copies = worked.bad_copies;
-    report.unleased = site.unleased();
-    done();
+    let work =
+        Work { plan, existing: &existing, staging: &staging, allowance: &allowance, last_used };
+    match work.stage(&mut places, left, run, &mut report) {
+        Ok(written) => {
+            // From here on it is faster to continue than to undo.
+            let done = progress::stage(run.progress, Stage::Publish);
+            staging.publish(written)?;
+            done();
+            Ok(report)
+        }
+        Err(ConvertError::Cancelled) => {
+            // A million files are not removed in an instant.
+            let started = Instant::now();
+            staging.abandon(&|| started.elapsed() < UNDOING);
+            Err(ConvertError::Cancelled)
+        }
+        Err(error) => Err(error),
+    }
+}
 
-    let mut trees = BTreeMap::new();
-    if options.extract {
-        let done = stage(Stage::Settle);
+/// How long a cancelled conversion removes what it unpacked.
+const UNDOING: Duration = Duration::from_millis(200);
+
+/// What is staged, from what and where.
+struct Work<'a> {
+    plan: &'a Plan,
+    existing: &'a Existing,
+    staging: &'a Staging<'a>,
+    allowance: &'a Allowance,
+    last_used: Option<Time>,
+}
+
+impl Work<'_> {
+    /// Stores blobs, unpacks layers, writes the databases, and verifies all of it. Layers in `left` stay packed,
+    /// and others that cannot be unpacked.
+    fn stage(
+        &self,
+        places: &mut Places,
+        left: BTreeMap<SnapshotIndex, PackedReason>,
+        run: &Run<'_>,
+        report: &mut Report,
+    ) -> Result<Written, ConvertError> {
+        let &Self { plan, existing, staging, last_used, .. } = self;
+        let trees = self.store_and_unpack(places, left, run, report)?;
+        run.check()?;
+        let done = progress::stage(run.progress, Stage::Verify);
+        let state = assemble(plan, places, &existing.state, &trees, last_used)?;
+        let written = staging.write(&state)?;
+        run.check()?;
+        let parts = staging.parts(&written)?;
+        report.collected_bytes = state.collected_bytes(&parts.blobs);
+        // The state read back is equally large, and both need not be in memory at the same time.
+        drop(state);
+        let damage = existing.new_damage(parts.verify()?);
+        if !damage.is_empty() {
+            return Err(ConvertError::Damaged { damage });
+        }
+        done();
+        run.check()?;
+        Ok(written)
+    }
+
+    /// Stores blobs and unpacks layers. Returns the trees.
+    fn store_and_unpack(
+        &self,
+        places: &mut Places,
+        left: BTreeMap<SnapshotIndex, PackedReason>,
+        run: &Run<'_>,
+        report: &mut Report,
+    ) -> Result<BTreeMap<SnapshotIndex, Tree>, ConvertError> {
+        let &Self { plan, existing, staging, allowance, .. } = self;
+        let site = Site::new(plan, places, existing, staging, allowance, run.options.blobs);
+        let done = progress::stage(run.progress, Stage::Layers);
+        blobs::store_documents(&site)?;
+        let worked = blobs::store_and_unpack(&site, run)?;
+        report.trailing = worked.trailing;
+        report.bad_copies = worked.bad_copies;
+        report.unleased = site.unleased();
+        done();
+        if !run.options.extract {
+            return Ok(BTreeMap::new());
+        }
+        let done = progress::stage(run.progress, Stage::Settle);
         let mut settled = snapshots::settle(&site, worked.snapshots, run)?;
         report.snapshots = settled.trees.len();
         report.unpacked_bytes = settled.bytes;
         report.entries = settled.entries;
         report.left_out = settled.left_out;
-        trees = settled.trees;
-        report.disk_bytes = trees.values().map(|tree| tree.usage.size.cast_unsigned()).sum();
+        let bytes = settled.trees.values().map(|tree| tree.usage.size.cast_unsigned());
+        report.disk_bytes = bytes.sum();
         places.leave_packed(settled.left.keys());
         settled.left.extend(left);
         report.left_packed = packed::report(plan, settled.left, &settled.limits);
-        report.shares = shares(plan, &existing, &places);
+        report.shares = shares(plan, existing, places);
         done();
+        Ok(settled.trees)
     }
+}
 
-    run.check()?;
-    let done = stage(Stage::Verify);
-    let state = assemble(plan, &places, &existing.state, &trees, last_used)?;
-    let written = staging.write(&state)?;
-    run.check()?;
-    let parts = staging.parts(&written)?;
-    report.collected_bytes = state.collected_bytes(&parts.blobs);
-    // The state read back is equally large, and both need not be in memory at the same time.
-    drop(state);
-    let damage = existing.new_damage(parts.verify()?);
-    if !damage.is_empty() {
-        return Err(ConvertError::Damaged { damage });
-    }
-    done();
-
-    // From here on it is faster to continue than to undo.
-    run.check()?;
-    let done = stage(Stage::Publish);
-    staging.publish(written)?;
-    done();
-    Ok(report)
+/// Removes what a conversion into `root` left there that was killed or cancelled. The next conversion does the
+/// same; nothing else needs it.
+///
+/// A conversion that is cancelled returns soon. Of what it unpacked it has removed as much as it could in a
+/// fraction of a second; the rest can be some million files. Where the disk matters more than the time, call
+/// this, perhaps on a thread of its own.
+///
+/// ```
+/// use oci2bk::convert::remove_remains;
+///
+/// let root = tempfile::tempdir()?;
+/// std::fs::create_dir(root.path().join(".oci2bk-staging"))?;
+/// std::fs::write(root.path().join(".oci2bk-staging/file"), "of a run that was killed")?;
+/// remove_remains(root.path())?;
+/// assert!(!root.path().join(".oci2bk-staging").exists());
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
+///
+/// # Errors
+/// Returns an error if the root is in use, is not one, or something cannot be removed. A root that does not
+/// exist has no remains.
+pub fn remove_remains(root: impl Into<Location>) -> Result<(), ConvertError> {
+    let Some(root) = Root::open_if_there(root.into())? else { return Ok(()) };
+    Ok(Staging::remove_dead_run(&root).map_err(StagingError::from)?)
 }
 
 impl Report {

@@ -12,7 +12,7 @@ use super::{ConvertError, Run};
 use crate::assemble::Tree;
 use crate::parallel::in_parallel;
 use crate::plan::SnapshotIndex;
-use crate::unpack::{UnpackError, Unpacked, complete, usage};
+use crate::unpack::{UnpackError, Unpacked, complete, usage_while};
 
 /// The snapshots by their index in the plan.
 #[derive(Default)]
@@ -46,7 +46,7 @@ pub(super) fn settle(
         let below = site.plan.snapshots[index].parent;
         let reason = match below.filter(|below| settled.left.contains_key(below)) {
             Some(below) => PackedReason::LiesOn(site.plan.snapshots[below].blob),
-            None => match settle_one(site, index, unpacked)? {
+            None => match settle_one(site, index, unpacked, run)? {
                 Ok(unpacked) => {
                     settled.bytes += unpacked.stream.bytes;
                     settled.entries += unpacked.entries;
@@ -68,7 +68,9 @@ pub(super) fn settle(
     let sizes = in_parallel(&whole, run.options.jobs, |&(index, _)| {
         run.check()?;
         let fs = site.staging.trees().fs(site.id(index)?)?;
-        usage(fs.as_fd()).map_err(|error| unpack_error(site, index, error))
+        let layer = site.plan.snapshots[index].blob;
+        let check = || run.cancel.check(UnpackError::Cancelled { layer });
+        usage_while(fs.as_fd(), check).map_err(|error| unpack_error(site, index, error))
     })?;
     let tree = |((index, labels), usage)| (index, Tree { usage, labels });
     settled.trees = whole.into_iter().zip(sizes).map(tree).collect();
@@ -79,6 +81,7 @@ fn settle_one(
     site: &Site<'_>,
     index: SnapshotIndex,
     unpacked: Result<Unpacked, UnpackError>,
+    run: &Run<'_>,
 ) -> Result<Result<Unpacked, UnpackError>, ConvertError> {
     let unpacked = match unpacked {
         Ok(unpacked) => unpacked,
@@ -97,11 +100,14 @@ fn settle_one(
     let parent = site.trees_below(index).next().transpose()?;
     let parent = parent.as_ref().map(|parent| parent.as_fd());
     let layer = site.plan.snapshots[index].blob;
-    let completed = complete(layer, fs.as_fd(), parent, marks, site.allowance);
+    let completed = complete(layer, fs.as_fd(), parent, marks, site.allowance, run.cancel);
     Ok(completed.map(|()| unpacked))
 }
 
 fn unpack_error(site: &Site<'_>, index: SnapshotIndex, source: UnpackError) -> ConvertError {
+    if matches!(source, UnpackError::Cancelled { .. }) {
+        return ConvertError::Cancelled;
+    }
     let digest = site.plan.snapshots[index].blob;
     let root = site.staging.root().to_owned();
     ConvertError::Unpack { digest, root, source: Box::new(source) }

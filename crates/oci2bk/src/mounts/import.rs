@@ -24,7 +24,7 @@ use crate::cancel::Cancel;
 use crate::export::CacheExport;
 use crate::layout::Layout;
 use crate::limits::Limits;
-use crate::progress::{Event, Progress, Silent, Stage};
+use crate::progress::{self, Event, Progress, Silent, Stage};
 use crate::unpack::{Allowance, check_rights, usage};
 
 /// What happens with a mount that the root has already.
@@ -428,10 +428,7 @@ impl<'p> Importer<'p> {
         existing: &state::Existing,
         state: &State,
     ) -> Result<(), MountsError> {
-        let stage = |stage: Stage| {
-            self.progress.event(Event::StageStarted(stage));
-            move || self.progress.event(Event::StageFinished(stage))
-        };
+        let stage = |stage: Stage| progress::stage(self.progress, stage);
         self.check()?;
         let done = stage(Stage::Verify);
         let written = staging.write(state)?;

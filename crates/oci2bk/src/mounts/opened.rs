@@ -138,7 +138,7 @@ struct Watcher<'w> {
 
 impl Watch for Watcher<'_> {
     fn read(&self, bytes: u64) {
-        self.progress.event(Event::MountAdvanced(self.work, bytes));
+        self.progress.event(Event::MountAdvanced { work: self.work, done: bytes });
     }
 
     fn is_cancelled(&self) -> bool {
@@ -151,7 +151,7 @@ impl Observer for Watcher<'_> {
 
     fn read(&mut self, bytes: u64) {
         self.done += bytes;
-        self.progress.event(Event::MountAdvanced(self.work, self.done));
+        self.progress.event(Event::MountAdvanced { work: self.work, done: self.done });
     }
 
     fn is_cancelled(&self) -> bool {

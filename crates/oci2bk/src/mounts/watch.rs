@@ -55,7 +55,7 @@ impl Observer for Watcher<'_> {
 
     fn read(&mut self, bytes: u64) {
         self.done += bytes;
-        self.progress.event(Event::MountAdvanced(self.work, self.done));
+        self.progress.event(Event::MountAdvanced { work: self.work, done: self.done });
     }
 
     fn is_cancelled(&self) -> bool {

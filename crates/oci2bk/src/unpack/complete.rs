@@ -24,6 +24,7 @@ use super::allowance::Allowance;
 use super::error::{EntryName, Refusal, UnpackError};
 use super::implied::{Inherits, copy_attributes, times};
 use super::paths::{OPEN_DIRECTORY, join, open_plain};
+use crate::cancel::Cancel;
 
 /// Puts the whole tree `parent` below the unpacked layer `tree`, whose whiteouts and marks it removes. `marks` are
 /// those of the unpacked layer. Both trees must be settled; `parent` has neither
@@ -34,11 +35,13 @@ pub(crate) fn complete(
     parent: Option<BorrowedFd<'_>>,
     marks: OverlayMarks,
     allowance: &Allowance,
+    cancel: &Cancel,
 ) -> Result<(), UnpackError> {
     let completion = Completion { layer, tree, parent, marks, allowance };
     let mut steps = vec![Step { path: Vec::new(), has_own: true, has_below: parent.is_some() }];
     // Trees can be deeper than the stack and the limit on open files allow.
     while let Some(step) = steps.pop() {
+        cancel.check(UnpackError::Cancelled { layer })?;
         let done = if step.has_own {
             completion.merge(&step, &mut steps)
         } else {

@@ -149,6 +149,7 @@ pub use rights::RightsError;
 pub(crate) use rights::{check_marks, check_rights};
 use tar::Reader;
 pub use tar::TarError;
+pub(crate) use usage::usage_while;
 pub use usage::{Usage, usage};
 pub(crate) use whiteout::hidden_names;
 

@@ -39,10 +39,19 @@ pub struct Usage {
 /// # Errors
 /// Returns an error if the system refuses to list or read a directory.
 pub fn usage(fs: BorrowedFd<'_>) -> Result<Usage, UnpackError> {
+    usage_while(fs, || Ok(()))
+}
+
+/// Same as [`usage`], but ends with the error of `check`, which is called again and again.
+pub(crate) fn usage_while(
+    fs: BorrowedFd<'_>,
+    check: impl Fn() -> Result<(), UnpackError>,
+) -> Result<Usage, UnpackError> {
     let root = (Rc::from([]), Vec::new());
     let (usage, linked) = (Usage::default(), BTreeSet::new());
     let mut walk = Walk { fs, usage, linked, to_do: vec![root] };
     while let Some((above, name)) = walk.to_do.pop() {
+        check()?;
         let path = join(&above, &name).into();
         walk.directory(&path).map_err(|errno| UnpackError::Usage {
             path: EntryName::new(&path),

@@ -14,7 +14,7 @@ use bkstate::state::{ContentDamage, Parts, State};
 
 use super::{Verifier, VerifyError};
 use crate::parallel::in_parallel;
-use crate::progress::{Event, LayerWork, Progress};
+use crate::progress::{self, Event, LayerWork, Progress};
 
 /// Size of reads from a blob.
 const READ_BYTES: usize = 256 * 1024;
@@ -73,11 +73,12 @@ pub(crate) fn hash_all<E: Send>(
     let mut tasks: Vec<_> = blobs.iter().map(work).collect();
     // The largest first, so that no thread is left with a large one at the end.
     tasks.sort_by_key(|task| std::cmp::Reverse(task.size));
+    progress::counted(progress, tasks.iter());
     let found = in_parallel(&tasks, jobs, |task| {
         let blob = task.digest;
         progress.event(Event::LayerStarted(task));
         let advance = |done| {
-            progress.event(Event::LayerAdvanced(task, done));
+            progress.event(Event::LayerAdvanced { work: task, done });
             check()
         };
         let found = match open(&blob) {

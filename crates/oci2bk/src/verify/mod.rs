@@ -62,7 +62,7 @@ use crate::degree::Degree;
 use crate::limits::Limits;
 use crate::parallel::processors;
 use crate::plan::{BrokenPlan, Plan};
-use crate::progress::{Event, Progress, Silent, Stage};
+use crate::progress::{self, Progress, Silent, Stage};
 use crate::unpack::{EntryName, RightsError, UnpackError};
 
 pub use crate::mend::MendError;
@@ -431,8 +431,7 @@ impl<'p> Verifier<'p> {
 
     /// Begins a stage; the returned function ends it.
     fn stage(&self, stage: Stage) -> impl FnOnce() {
-        self.progress.event(Event::StageStarted(stage));
-        move || self.progress.event(Event::StageFinished(stage))
+        progress::stage(self.progress, stage)
     }
 
     pub(crate) fn check(&self) -> Result<(), VerifyError> {

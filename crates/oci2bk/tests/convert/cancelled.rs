@@ -16,8 +16,9 @@ fn word(event: Event<'_>) -> String {
     match event {
         Event::StageStarted(stage) => format!("{} starts", stage.name()),
         Event::StageFinished(stage) => format!("{} ends", stage.name()),
+        Event::LayersCounted { .. } => "layers counted".to_owned(),
         Event::LayerStarted(_) => "layer starts".to_owned(),
-        Event::LayerAdvanced(..) => "layer advances".to_owned(),
+        Event::LayerAdvanced { .. } => "layer advances".to_owned(),
         Event::LayerFinished(_) => "layer ends".to_owned(),
         event => panic!("{event:?}"),
     }

@@ -11,6 +11,7 @@ use bkstate::worker::OverlayMarks;
 use super::super::allowance::Allowance;
 use super::super::complete::complete;
 use super::*;
+use crate::cancel::Cancel;
 
 fn allowance() -> Allowance {
     Allowance::of_run(&Limits::default(), 0)
@@ -20,7 +21,7 @@ fn on(layer: &Snapshot, parent: &Snapshot) {
     let (tree, below) = (layer.open(), parent.open());
     let digest = Digest::of("layer");
     let marks = OverlayMarks::Trusted;
-    complete(digest, tree.as_fd(), Some(below.as_fd()), marks, &allowance())
+    complete(digest, tree.as_fd(), Some(below.as_fd()), marks, &allowance(), &Cancel::new())
         .unwrap_or_else(|error| panic!("{}", chain(&error)));
 }
 
@@ -115,7 +116,15 @@ fn a_layer_without_anything_below_loses_only_its_marks() {
         file("d/kept", ""),
     ]));
     let tree = layer.open();
-    complete(Digest::of("layer"), tree.as_fd(), None, OverlayMarks::Trusted, &allowance()).unwrap();
+    complete(
+        Digest::of("layer"),
+        tree.as_fd(),
+        None,
+        OverlayMarks::Trusted,
+        &allowance(),
+        &Cancel::new(),
+    )
+    .unwrap();
     assert_eq!(layer.tree(), ["d", "d/kept"]);
     assert_eq!(layer.xattr("d", "trusted.overlay.opaque"), None);
     assert_eq!(layer.stat("d").mtime(), crate::archives::MTIME);
@@ -156,7 +165,15 @@ fn files_that_cannot_be_linked_are_copied() {
     let open = |dir: &TempDir| File::open(dir.path()).unwrap();
     let (tree, below) = (open(&layer), open(&parent));
     let marks = OverlayMarks::User;
-    complete(Digest::of("layer"), tree.as_fd(), Some(below.as_fd()), marks, &allowance()).unwrap();
+    complete(
+        Digest::of("layer"),
+        tree.as_fd(),
+        Some(below.as_fd()),
+        marks,
+        &allowance(),
+        &Cancel::new(),
+    )
+    .unwrap();
     for name in ["file", "link", "pipe"] {
         let stat = |dir: &TempDir| dir.path().join(name).symlink_metadata().unwrap();
         let (new, old) = (stat(&layer), stat(&parent));
@@ -180,6 +197,13 @@ fn files_that_are_taken_count_as_entries_of_all_layers() {
     let (tree, below) = (layer.open(), parent.open());
     let allowance = Allowance::of_run(&limits, 0);
     let marks = OverlayMarks::User;
-    let error = complete(Digest::of("layer"), tree.as_fd(), Some(below.as_fd()), marks, &allowance);
+    let error = complete(
+        Digest::of("layer"),
+        tree.as_fd(),
+        Some(below.as_fd()),
+        marks,
+        &allowance,
+        &Cancel::new(),
+    );
     assert_eq!(error.unwrap_err().limit_name(), Some("total-entries"));
 }

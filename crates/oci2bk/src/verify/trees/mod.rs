@@ -27,7 +27,7 @@ use bkstate::worker::{TreeForm, Worker};
 
 use super::{Verifier, VerifyError};
 use crate::parallel::in_parallel;
-use crate::progress::{Event, LayerWork, Unpacking};
+use crate::progress::{self, Event, LayerWork, Unpacking};
 use crate::unpack::{
     Allowance, Blob, EntryName, Layer, MOST_AT_ONCE, Placement, UnpackError, check_rights,
     unpack_within,
@@ -197,6 +197,7 @@ pub(super) fn compare(
         check_rights(&scratch, &state.worker).map_err(VerifyError::Rights)?;
     }
     let allowance = Allowance::of_comparison(&verifier.limits);
+    progress::counted(verifier.progress, tasks.iter().map(|(tree, _)| &tree.work));
     let damage = in_parallel(&tasks, verifier.jobs.min(MOST_AT_ONCE), |(tree, store)| {
         verifier.check()?;
         let blob = store.blob(&tree.work.digest)?;
