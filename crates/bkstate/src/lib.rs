@@ -36,7 +36,9 @@
 //! - [`ids`] and [`digest`]s connect all of them; [`time`], [`varint`] and [`gojson`] write values as Go
 //!   does; [`small_map`] holds maps that usually have one entry.
 //!
-//! [`docs/semver.md`] of the project says what is stable. The crate has no features.
+//! [`docs/semver.md`] of the project says what is stable.
+//!
+//! The features `config-file` ([`config`] reads TOML) and `filters` ([`usage::Filter`]) are on by default.
 //!
 //! Facts about the formats are documented in the project's [`docs/format/`], one page per module of
 //! the same name.

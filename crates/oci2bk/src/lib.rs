@@ -81,7 +81,10 @@
 //!
 //! # Features and stability
 //!
-//! There are no features. For less than a conversion, use [`bkstate`], which reads, models, writes and
+//! The features are on by default. `zstd` reads and writes zstd with a library in C; without it, a layer in
+//! zstd is an error. `config-file` (TOML) and `filters` are those of [`bkstate`].
+//!
+//! For less than a conversion, use [`bkstate`], which reads, models, writes and
 //! verifies the state and does not know exports; it is re-exported as a whole.
 //!
 //! The crates follow [semantic versioning](https://semver.org), from 0.1 on as in Cargo: a change that can

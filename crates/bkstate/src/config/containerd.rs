@@ -3,9 +3,9 @@
 
 use std::path::{Path, PathBuf};
 
-use toml::Table;
+use serde_json::Value;
 
-use super::{ConfigError, ReadConfigError, member, parse, read_text, string};
+use super::{ConfigError, ReadConfigError, Table, member, parse, read_text, string};
 use crate::machine::{Machine, PlaceError};
 
 /// The plugin whose `root_path` moves the snapshotter.
@@ -153,9 +153,9 @@ impl ContainerdConfig {
     }
 
     fn of(table: &Table) -> Result<Self, ConfigError> {
-        let plugins = member(table, "plugins").and_then(toml::Value::as_table);
+        let plugins = member(table, "plugins").and_then(Value::as_object);
         let plugin = plugins.and_then(|plugins| plugins.get(SNAPSHOTTER));
-        let plugin = plugin.and_then(toml::Value::as_table);
+        let plugin = plugin.and_then(Value::as_object);
         let moved = plugin.map(|plugin| string(plugin, "root_path")).transpose()?.flatten();
         Ok(Self {
             root: string(table, "root")?.map(PathBuf::from),

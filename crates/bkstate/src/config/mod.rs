@@ -1,6 +1,9 @@
 //! `buildkitd.toml`: the settings that affect the location and form of the state
 //! (`cmd/buildkitd/config/config.go` of BuildKit v0.32.2).
 //!
+//! Without the feature `config-file`, which reads TOML, only `daemon.json` can be read; everything else gives
+//! [`ConfigError::NoToml`].
+//!
 //! Options on the daemon's command line take precedence over the file; the file does not show them.
 //!
 //! ```
@@ -43,7 +46,7 @@ mod value;
 use std::io::{self, Read as _};
 use std::path::{Path, PathBuf};
 
-use toml::Table;
+use serde_json::Value;
 
 use crate::gc::GcConfig;
 use crate::input::{self, InputError};
@@ -54,7 +57,7 @@ pub use containerd::ContainerdConfig;
 pub use engine::EngineConfig;
 pub use users::{UserError, owners_of_user};
 pub use value::ConfigError;
-pub(crate) use value::{boolean, member, parse, strings, table, text, worker_table};
+pub(crate) use value::{Table, boolean, member, parse, strings, table, text, worker_table};
 
 /// Maximum size of a configuration file, in bytes.
 const MAX_BYTES: u64 = 1 << 20;
@@ -232,7 +235,7 @@ fn unsupported(table: &Table, worker: &Worker) -> Result<Option<Unsupported>, Co
 fn string(table: &Table, key: &'static str) -> Result<Option<String>, ConfigError> {
     match member(table, key) {
         None => Ok(None),
-        Some(toml::Value::String(text)) => Ok(Some(text.clone()).filter(|text| !text.is_empty())),
+        Some(Value::String(text)) => Ok(Some(text.clone()).filter(|text| !text.is_empty())),
         Some(_) => Err(ConfigError::Type { key, expected: "a text" }),
     }
 }

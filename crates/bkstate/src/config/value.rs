@@ -1,7 +1,7 @@
 //! Values of `buildkitd.toml`. Keys match in any case, as in the daemon (go-toml v2).
 
 use codec::FormatError;
-use toml::{Table, Value};
+use serde_json::Value;
 
 use crate::gc::{ParseDiskSpaceError, ParseDurationError};
 use crate::worker::Executor;
@@ -18,6 +18,9 @@ pub enum ConfigError {
         /// The message of the parser.
         message: String,
     },
+    /// The program reads no TOML: the feature `config-file` is off.
+    #[error("this program was built without the feature config-file, which reads TOML")]
+    NoToml,
     /// The text is not JSON, or a value in it has the wrong type.
     #[error("it is not what the daemon reads")]
     Json(#[source] FormatError),
@@ -49,12 +52,21 @@ pub enum ConfigError {
     },
 }
 
+/// A table of TOML, or an object of JSON.
+pub(crate) type Table = serde_json::Map<String, Value>;
+
 /// Parses a whole configuration.
+#[cfg(feature = "config-file")]
 pub(crate) fn parse(text: &str) -> Result<Table, ConfigError> {
-    text.parse().map_err(|error: toml::de::Error| {
+    toml::from_str(text).map_err(|error| {
         let before = error.span().and_then(|span| text.get(..span.start)).unwrap_or_default();
         ConfigError::Toml { line: before.split('\n').count(), message: error.message().to_owned() }
     })
+}
+
+#[cfg(not(feature = "config-file"))]
+pub(crate) fn parse(_: &str) -> Result<Table, ConfigError> {
+    Err(ConfigError::NoToml)
 }
 
 /// Returns the table of the worker with this executor.
@@ -79,7 +91,7 @@ pub(crate) fn table<'a>(
 ) -> Result<Option<&'a Table>, ConfigError> {
     match member(within, key) {
         None => Ok(None),
-        Some(Value::Table(table)) => Ok(Some(table)),
+        Some(Value::Object(table)) => Ok(Some(table)),
         Some(_) => Err(ConfigError::Type { key, expected: "a table" }),
     }
 }
@@ -87,7 +99,7 @@ pub(crate) fn table<'a>(
 pub(crate) fn boolean(table: &Table, key: &'static str) -> Result<Option<bool>, ConfigError> {
     match member(table, key) {
         None => Ok(None),
-        Some(Value::Boolean(value)) => Ok(Some(*value)),
+        Some(Value::Bool(value)) => Ok(Some(*value)),
         Some(_) => Err(ConfigError::Type { key, expected: "true or false" }),
     }
 }
@@ -108,7 +120,7 @@ pub(crate) fn text(table: &Table, key: &'static str) -> Result<String, ConfigErr
     match member(table, key) {
         None => Ok(String::new()),
         Some(Value::String(text)) => Ok(text.clone()),
-        Some(Value::Integer(number)) => Ok(number.to_string()),
+        Some(Value::Number(number)) if number.is_i64() => Ok(number.to_string()),
         Some(_) => Err(ConfigError::Type { key, expected: "a number or a text" }),
     }
 }

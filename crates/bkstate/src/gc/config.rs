@@ -3,11 +3,11 @@
 use std::fmt::Write as _;
 use std::time::Duration;
 
-use toml::{Table, Value};
+use serde_json::Value;
 
 use super::amount::parse_duration;
 use super::{Disk, DiskSpace, Policy, Rule};
-use crate::config::{ConfigError, boolean, member, parse, strings, text, worker_table};
+use crate::config::{ConfigError, Table, boolean, member, parse, strings, text, worker_table};
 use crate::worker::{Executor, Worker};
 
 /// The garbage collection of a daemon without a configuration. Each kind of worker has its own defaults:
@@ -333,7 +333,7 @@ impl Default for RuleConfig {
 
 impl RuleConfig {
     fn new(value: &Value) -> Result<Self, ConfigError> {
-        let Value::Table(rule) = value else {
+        let Value::Object(rule) = value else {
             return Err(ConfigError::Type { key: "gcpolicy", expected: "a list of tables" });
         };
         let reserved_space = match disk_space(rule, "reservedSpace")? {
@@ -375,11 +375,7 @@ impl RuleConfig {
 
     fn write(&self, lines: &mut String) {
         if !self.filters.is_empty() {
-            let filters: Vec<_> = self
-                .filters
-                .iter()
-                .map(|filter| Value::from(filter.as_str()).to_string())
-                .collect();
+            let filters: Vec<_> = self.filters.iter().map(|filter| quoted(filter)).collect();
             // Writing to a String cannot fail.
             let _ = writeln!(lines, "  filters = [{}]", filters.join(", "));
         }
@@ -410,6 +406,11 @@ impl RuleConfig {
             }
         }
     }
+}
+
+/// Writes a text as TOML does, which differs from JSON in one character.
+fn quoted(text: &str) -> String {
+    Value::from(text).to_string().replace('\u{7f}', "\\u007f")
 }
 
 pub(super) fn disk_space(table: &Table, key: &'static str) -> Result<DiskSpace, ConfigError> {

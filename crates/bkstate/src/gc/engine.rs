@@ -3,12 +3,11 @@
 
 use codec::FormatError;
 use serde_json::{Map, Value, json};
-use toml::Table;
 
 use super::amount::parse_duration;
 use super::config::disk_space;
 use super::{Disk, DiskSpace, GcConfig, Loss, RuleConfig};
-use crate::config::{ConfigError, boolean, member, strings, table};
+use crate::config::{ConfigError, Table, boolean, member, strings, table};
 use crate::worker::Worker;
 
 /// Filters with the time for which a record was not used.
@@ -34,15 +33,14 @@ impl GcConfig {
     }
 
     pub(crate) fn of_builder(builder: &Value) -> Result<Self, ConfigError> {
-        let builder = toml::Value::try_from(without_nulls(builder));
-        let Ok(toml::Value::Table(builder)) = builder else {
+        let Value::Object(builder) = without_nulls(builder) else {
             return Err(ConfigError::Type { key: "builder", expected: "an object" });
         };
         let nothing = Table::new();
         let gc = table(&builder, "gc")?.unwrap_or(&nothing);
         let rules = match member(gc, "policy") {
             None => Vec::new(),
-            Some(toml::Value::Array(rules)) => rules.iter().map(rule).collect::<Result<_, _>>()?,
+            Some(Value::Array(rules)) => rules.iter().map(rule).collect::<Result<_, _>>()?,
             Some(_) => return Err(ConfigError::Type { key: "policy", expected: "a list" }),
         };
         Ok(Self {
@@ -97,8 +95,8 @@ fn first_of(
     }
 }
 
-fn rule(value: &toml::Value) -> Result<RuleConfig, ConfigError> {
-    let toml::Value::Table(value) = value else {
+fn rule(value: &Value) -> Result<RuleConfig, ConfigError> {
+    let Value::Object(value) = value else {
         return Err(ConfigError::Type { key: "policy", expected: "a list of objects" });
     };
     let mut rule = RuleConfig {
@@ -130,11 +128,11 @@ fn rule(value: &toml::Value) -> Result<RuleConfig, ConfigError> {
 
 /// Returns the filters of a rule as `name=value`. An older form has an object for each name.
 fn filters(rule: &Table) -> Result<Vec<String>, ConfigError> {
-    let Some(toml::Value::Table(names)) = member(rule, "filter") else {
+    let Some(Value::Object(names)) = member(rule, "filter") else {
         return strings(rule, "filter");
     };
     let values = names.iter().flat_map(|(name, values)| {
-        let values = values.as_table().into_iter().flat_map(Table::keys);
+        let values = values.as_object().into_iter().flat_map(Table::keys);
         values.map(move |value| format!("{name}={value}"))
     });
     Ok(values.collect())

@@ -21,7 +21,7 @@ use regex::Regex;
 
 use super::Usage;
 
-/// One filter.
+/// One filter. Needs the feature `filters`.
 #[derive(Debug, Clone)]
 pub struct Filter {
     selectors: Vec<Selector>,
@@ -29,7 +29,7 @@ pub struct Filter {
     is_buildx: bool,
 }
 
-/// Several filters.
+/// Several filters. Needs the feature `filters`.
 ///
 /// A record must match one of them, as in buildctl. Those in the form of buildx count as one filter that
 /// requires them all, as in buildx. Without filters, every record matches.
@@ -48,7 +48,7 @@ pub struct Filters {
     any: Vec<Vec<Selector>>,
 }
 
-/// Why a text is not a filter.
+/// Why a text is not a filter. Needs the feature `filters`.
 #[derive(Debug, Clone, PartialEq, thiserror::Error)]
 #[non_exhaustive]
 pub enum ParseFilterError {

@@ -46,6 +46,7 @@
 //!
 //! [`docs/format/usage.md`]: https://github.com/oci2bk/oci2bk/blob/main/docs/format/usage.md
 
+#[cfg(feature = "filters")]
 mod filter;
 mod loaded;
 mod shared;
@@ -56,6 +57,7 @@ mod tree;
 
 use std::path::PathBuf;
 
+#[cfg(feature = "filters")]
 pub use filter::{Filter, Filters, ParseFilterError};
 
 use shared::Images;

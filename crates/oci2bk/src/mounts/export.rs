@@ -33,6 +33,7 @@ use crate::unpack::tree::ChunkWriter;
 use crate::unpack::{Allowance, hidden_names};
 
 /// The level of zstd that BuildKit uses by default.
+#[cfg(feature = "zstd")]
 const LEVEL: i32 = 3;
 /// The size of the buffer before a plain archive, in bytes.
 const BUFFER: usize = 256 << 10;
@@ -313,7 +314,14 @@ impl Job<'_> {
         }
     }
 
+    #[cfg(not(feature = "zstd"))]
+    #[allow(clippy::unused_self, reason = "it stands for the one below")]
+    fn compressed(&self, _: &RootMount, _: &mut impl Write) -> Result<ExportedMount, MountsError> {
+        Err(MountsError::Write(crate::unpack::without_zstd()))
+    }
+
     /// Writes the compressed archive of a mount.
+    #[cfg(feature = "zstd")]
     fn compressed(
         &self,
         mount: &RootMount,

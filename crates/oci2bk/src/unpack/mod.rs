@@ -110,6 +110,10 @@ mod complete;
 mod create;
 pub(crate) mod decompress;
 mod error;
+#[cfg(feature = "zstd")]
+mod frames;
+#[cfg(not(feature = "zstd"))]
+#[path = "no_frames.rs"]
 mod frames;
 mod gzip;
 mod implied;
@@ -143,6 +147,8 @@ use apply::{Applier, Rules};
 pub(crate) use complete::complete;
 use decompress::Encoding;
 pub use error::{EntryName, Refusal, UnpackError};
+#[cfg(not(feature = "zstd"))]
+pub(crate) use frames::unsupported as without_zstd;
 pub use implied::ImpliedParents;
 use pipeline::TarStream;
 pub use rights::RightsError;

@@ -53,7 +53,6 @@ pub(super) const CLOSED: [(&str, &[&str]); 4] = [
             "oci2bk::keys::Candidate",
             "oci2bk::keys::SourceDescription",
             "oci2bk::limits::Bound",
-            "oci2bk::limits::Limits",
             "oci2bk::mounts::Selection",
             "oci2bk::source::Source",
             "oci2bk::unpack::Layer",
