@@ -55,7 +55,8 @@ impl Daemon {
         self.child.id()
     }
 
-    fn buildctl(&self) -> Command {
+    /// Returns a client for it.
+    pub(crate) fn buildctl(&self) -> Command {
         let mut command = Command::new(self.tools.join("buildctl"));
         command.args(["--addr", &self.address]);
         command

@@ -12,6 +12,7 @@ mod layout;
 mod llb;
 mod machine;
 mod measure;
+mod mounts;
 mod pool;
 mod process;
 mod records;
@@ -112,6 +113,8 @@ enum Group {
     Workers,
     /// The cache of the comparison once more into a root that has it
     Repeat,
+    /// Files into a cache mount, with the command and with builds that copy them
+    Mounts,
 }
 
 impl Arguments {
@@ -161,6 +164,7 @@ fn main() -> Result<()> {
         scenarios: Vec::new(),
         records: Vec::new(),
         repeat: None,
+        mounts: None,
     };
     let mut planned_matches = matches(&arguments, available).into_iter().peekable();
     while let Some(planned) = planned_matches.next() {
@@ -202,6 +206,11 @@ fn main() -> Result<()> {
         let cache = caches.first().context("a cache")?;
         let (kind, rounds) = (arguments.on, arguments.rounds);
         report.repeat = Some(repeat::measure(&work, kind, &oci2bk, cache, rounds)?);
+        report.write(&arguments.output)?;
+    }
+    if arguments.wants(Group::Mounts) {
+        let (kind, rounds) = (arguments.on, arguments.rounds);
+        report.mounts = Some(mounts::seed(&work, kind, (&oci2bk, &buildkit), rounds)?);
         report.write(&arguments.output)?;
     }
     if let Some(page) = &arguments.page {

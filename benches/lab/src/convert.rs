@@ -18,6 +18,8 @@ pub(crate) struct Converted<'a> {
     pub(crate) keys: Option<&'a Path>,
     /// The path for the index of the cache.
     pub(crate) sparse: Option<&'a Path>,
+    /// Whether the cache mounts that are attached to the cache are imported.
+    pub(crate) mounts: bool,
     /// A base image, in the form of `--image`.
     pub(crate) base: Option<String>,
     pub(crate) root: &'a Path,
@@ -35,8 +37,10 @@ pub(crate) fn run(tools: &Tools, converted: &Converted<'_>) -> Result<Conversion
     if let Some(sparse) = converted.sparse {
         command.arg("--sparse-layout").arg(sparse);
     }
+    command.args(converted.mounts.then_some("--mounts"));
     command.args(converted.base.iter().map(|base| format!("--image={base}")));
-    run_program(command.args([converted.cache, converted.root]))?;
+    // `--mounts` takes ids, if any follow.
+    run_program(command.arg("--").args([converted.cache, converted.root]))?;
     let text = fs::read(converted.report).context("the report of the conversion")?;
     let report: Value = serde_json::from_slice(&text)?;
     let count = |name: &str| {

@@ -13,6 +13,8 @@ pub enum Builder {
     ImportsFromRegistry,
     /// Its root was made by `oci2bk convert`.
     Converted,
+    /// As `Converted`, with the cache mounts that the seed has filled (`--mounts`).
+    ConvertedWithMounts,
     /// As `Converted`, but without keys, so it has layers only, and the build imports the converted layout.
     LayersImportLayout,
     /// As `LayersImportLayout`, but the build imports the sparse layout of `--sparse-layout`.
@@ -28,6 +30,7 @@ impl Builder {
     pub(crate) fn is_made_in_a_bake(self) -> bool {
         match self {
             Self::Converted
+            | Self::ConvertedWithMounts
             | Self::LayersImportLayout
             | Self::LayersImportSparse
             | Self::Copied
@@ -51,7 +54,7 @@ pub struct Scenario {
 }
 
 /// All scenarios, in the order of reports.
-pub const ALL: [Scenario; 17] = [
+pub const ALL: [Scenario; 18] = [
     scenario("cold", "a new builder", Builder::New, false),
     scenario("warm", "the same daemon again", Builder::Same, false),
     scenario("edit", "the same daemon again, a source file edited", Builder::Same, true),
@@ -66,6 +69,12 @@ pub const ALL: [Scenario; 17] = [
     ),
     scenario("converted", "a root by oci2bk", Builder::Converted, false),
     scenario("converted-edit", "a root by oci2bk, edited", Builder::Converted, true),
+    scenario(
+        "mounts-edit",
+        "a root by oci2bk with cache mounts, edited",
+        Builder::ConvertedWithMounts,
+        true,
+    ),
     scenario("layers", "layers by oci2bk, imports the layout", Builder::LayersImportLayout, false),
     scenario(
         "layers-edit",

@@ -87,13 +87,10 @@ impl Daemon {
         registries: &[&str],
         configuration: &str,
     ) -> Result<Self> {
-        let workers = format!("{configuration}[worker.containerd]\n  enabled = false\n");
-        let arguments = ["--oci-worker-snapshotter=overlayfs", "--oci-worker-net=host"];
-        let program = Command::new(&tools.buildkitd);
-        Self::launch(tools, program, root, registries, &workers, &arguments, None)
+        Self::start_with(tools, root, registries, "overlayfs", configuration)
     }
 
-    /// Same as [`Daemon::start`], with another snapshotter than overlayfs.
+    /// Same as [`Daemon::start_configured`], with any snapshotter.
     ///
     /// # Errors
     /// Same as [`Daemon::start`].
@@ -102,12 +99,13 @@ impl Daemon {
         root: &Path,
         registries: &[&str],
         snapshotter: &str,
+        configuration: &str,
     ) -> Result<Self> {
-        let workers = "[worker.containerd]\n  enabled = false\n";
+        let workers = format!("{configuration}[worker.containerd]\n  enabled = false\n");
         let snapshotter = format!("--oci-worker-snapshotter={snapshotter}");
         let arguments = [&*snapshotter, "--oci-worker-net=host"];
         let program = Command::new(&tools.buildkitd);
-        Self::launch(tools, program, root, registries, workers, &arguments, None)
+        Self::launch(tools, program, root, registries, &workers, &arguments, None)
     }
 
     /// Starts the rootless buildkitd of `user` on `root`, a path in the home directory of that user, with

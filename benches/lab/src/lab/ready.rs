@@ -48,15 +48,19 @@ impl Lab {
             Builder::Same | Builder::Copied => copy_root(&self.seed_root(), root)?,
             Builder::Converted => {
                 let keys = self.seed_image();
-                preparation.conversion = Some(self.convert(root, Some(&keys), None)?);
+                preparation.conversion = Some(self.convert(root, Some(&keys), None, false)?);
+            }
+            Builder::ConvertedWithMounts => {
+                let keys = self.seed_image();
+                preparation.conversion = Some(self.convert(root, Some(&keys), None, true)?);
             }
             Builder::LayersImportLayout => {
-                self.convert(root, None, None)?;
+                self.convert(root, None, None, false)?;
                 import = Some(format!("type=local,src={}", self.seed_cache().display()));
             }
             Builder::LayersImportSparse => {
                 let sparse = self.scratch.path().join("sparse");
-                self.convert(root, None, Some(&sparse))?;
+                self.convert(root, None, Some(&sparse), false)?;
                 import = Some(format!("type=local,src={}", sparse.display()));
             }
             Builder::Baked => {
@@ -84,12 +88,14 @@ impl Lab {
         root: &Path,
         keys: Option<&Path>,
         sparse: Option<&Path>,
+        mounts: bool,
     ) -> Result<Conversion> {
         let cache = self.seed_cache();
         let report = self.scratch.path().join("conversion.json");
         let layout = self.base_layout();
         let base = layout.exists().then(|| format!("{}={}", self.base(), layout.display()));
-        let converted = Converted { cache: &cache, keys, sparse, base, root, report: &report };
+        let converted =
+            Converted { cache: &cache, keys, sparse, mounts, base, root, report: &report };
         convert::run(&self.tools, &converted)
     }
 }

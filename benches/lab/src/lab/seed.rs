@@ -3,8 +3,11 @@
 
 use std::fs;
 use std::path::PathBuf;
+use std::process::Command;
 
 use anyhow::{Context as _, Result};
+
+use testkit::process::run;
 
 use super::Lab;
 use crate::build::Request;
@@ -36,6 +39,9 @@ impl Lab {
         request.outputs = vec![format!("type=oci,tar=false,dest={}", self.seed_image().display())];
         self.build(&daemon, &request).context("the image with provenance")?;
         daemon.stop()?;
+        let mut export = Command::new(&self.tools.oci2bk);
+        export.args(["mounts", "export", "--progress=quiet"]).arg(self.seed_root());
+        run(export.arg("--attach").arg(self.seed_cache())).context("the export of cache mounts")?;
         self.sync()?;
         let (micros, image, bases) = (built.micros, built.image, progress.bases);
         Ok(Seed { micros, export_micros, image, bases })

@@ -60,9 +60,12 @@ fn bar(place: u64, scenario: &str, time: Summary, longest: u64) -> String {
 /// Returns the colour of a scenario; related ways have the same.
 fn colour(scenario: &str) -> &'static str {
     match crate::scenario::find(scenario).map(|scenario| scenario.builder) {
-        Some(Builder::Converted | Builder::LayersImportLayout | Builder::LayersImportSparse) => {
-            "#2a9d5c"
-        }
+        Some(
+            Builder::Converted
+            | Builder::ConvertedWithMounts
+            | Builder::LayersImportLayout
+            | Builder::LayersImportSparse,
+        ) => "#2a9d5c",
         Some(Builder::ImportsLayout | Builder::ImportsFromRegistry) => "#d98c2b",
         Some(Builder::Same | Builder::Copied | Builder::Baked) => "#7aa6d6",
         Some(Builder::New) | None => "#b0b0b0",

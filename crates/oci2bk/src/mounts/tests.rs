@@ -18,7 +18,7 @@ use crate::layout::testing::{TestLayout, annotated};
 use crate::limits::Limits;
 use crate::manifest::{OCI_MANIFEST, REF_NAME};
 use crate::source::Reference;
-use crate::unpack::Usage;
+use crate::unpack::{UnpackError, Usage};
 
 const ARCHIVE: &str = "application/vnd.oci2bk.mount.v1.tar";
 
@@ -246,4 +246,24 @@ fn other_artifacts_are_not_mounts() {
     let opened = Layout::open(Path::new("fixtures/min/cache"), &Limits::default()).unwrap();
     assert_eq!(MountsArtifact::all(&opened).unwrap(), []);
     assert!(fs::metadata(layout.path()).is_ok());
+}
+
+#[test]
+fn an_archive_that_is_not_the_one_of_its_list_is_refused() {
+    if !rustix::process::geteuid().is_root() {
+        return;
+    }
+    let layout = TestLayout::new();
+    let mut other = mount("//a");
+    other["diffID"] = json!(Digest::of("other"));
+    layout.index(&[artifact(&layout, &list(&[other]), ARCHIVE)]);
+    let source = format!("oci:{}", layout.path().display()).parse().unwrap();
+    let root = tempfile::tempdir().unwrap();
+    let imported = Importer::new().import(&source, &Selection::default(), None, root.path());
+    let error = imported.unwrap_err();
+    assert!(error.class().is_of_input(), "{error}");
+    let MountsError::Unpack { source, .. } = &error else { panic!("{error}") };
+    assert!(matches!(**source, UnpackError::WrongDiffId { .. }), "{source}");
+    let left: Vec<_> = fs::read_dir(root.path()).unwrap().map_while(Result::ok).collect();
+    assert!(left.iter().all(|entry| entry.file_name() == "buildkitd.lock"), "{left:?}");
 }

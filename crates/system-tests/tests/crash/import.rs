@@ -1,8 +1,9 @@
-//! `mounts import` is killed before its calls that change anything.
+//! `mounts import`, and `convert --mounts`, are killed before their calls that change anything.
 
+use std::ffi::OsString;
 use std::fs;
 use std::os::unix::process::ExitStatusExt as _;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use anyhow::{Context as _, Result, ensure};
@@ -10,7 +11,7 @@ use bkstate::Root;
 use serde_json::Value;
 use tempfile::TempDir;
 
-use crate::bench::{Bench, Start, said};
+use crate::bench::{Bench, Start, copy, keys, layout, said};
 use crate::listing::Listing;
 use crate::points::{choose, limit};
 use crate::process::run;
@@ -34,19 +35,57 @@ pub(crate) fn replaced(bench: &Bench) -> Result<()> {
     killed(bench, Start::Natural, &["--id=target=/cache", "--exists=replace"])
 }
 
-fn killed(bench: &Bench, start: Start, arguments: &[&'static str]) -> Result<()> {
+/// With the conversion of the cache to which it is attached. That is published first, and then the mount.
+pub(crate) fn with_conversion(bench: &Bench) -> Result<()> {
     let dir = bench.memory()?;
-    let source = dir.path().join("source");
+    let source = source(dir.path())?;
+    let [filled, cache] = ["filled", "cache"].map(|name| dir.path().join(name));
+    run(bench
+        .oci2bk()
+        .args(["mounts", "import", "--progress=quiet", "--id=target=/new"])
+        .args([PathBuf::from(format!("dir:{}", source.display())), filled.clone()]))?;
+    copy(&layout(), &cache)?;
+    let mut attach = bench.oci2bk();
+    attach.args(["mounts", "export", "--progress=quiet"]).arg(&filled);
+    run(attach.arg("--attach").arg(&cache))?;
+    fs::remove_dir_all(filled)?;
+    let words = ["convert", "--progress=quiet", "-j1", "--mounts", "--keys"];
+    let mut words: Vec<_> = words.map(OsString::from).into();
+    words.extend([keys().into(), cache.clone().into()]);
+    killed_in(bench, Start::Absent, dir, &cache, words)
+}
+
+fn killed(bench: &Bench, start: Start, arguments: &[&str]) -> Result<()> {
+    let dir = bench.memory()?;
+    let source = source(dir.path())?;
+    let mut words: Vec<_> = ["mounts", "import", "--progress=quiet"].map(OsString::from).into();
+    words.extend(arguments.iter().map(OsString::from));
+    words.push(format!("dir:{}", source.display()).into());
+    killed_in(bench, start, dir, &source, words)
+}
+
+/// Makes the files of a mount.
+fn source(dir: &Path) -> Result<PathBuf> {
+    let source = dir.join("source");
     fs::create_dir_all(source.join("deep"))?;
     for name in ["a", "deep/b", "deep/c"] {
         fs::write(source.join(name), name)?;
     }
-    let arguments = arguments.to_vec();
-    let mut case =
-        Import { bench, start, source, arguments, dir, before: Listing::default(), after: None };
+    Ok(source)
+}
+
+/// Kills the command with `words`, which reads `source`, and a root.
+fn killed_in(
+    bench: &Bench,
+    start: Start,
+    dir: TempDir,
+    source: &Path,
+    words: Vec<OsString>,
+) -> Result<()> {
+    let mut case = Import { bench, start, words, dir, before: Listing::default(), after: None };
     case.reset()?;
     case.before = case.listing()?;
-    let profile = Profile::record(&case.import(), &case.dir.path().join("log"), &case.source)?;
+    let profile = Profile::record(&case.import(), &case.dir.path().join("log"), source)?;
     case.after = Some(case.found()?);
     let mut partly = 0;
     let calls = choose(profile.changes(), limit(30));
@@ -70,8 +109,7 @@ struct Found {
 struct Import<'b> {
     bench: &'b Bench,
     start: Start,
-    source: PathBuf,
-    arguments: Vec<&'static str>,
+    words: Vec<OsString>,
     dir: TempDir,
     before: Listing,
     /// After an undisturbed run.
@@ -144,8 +182,7 @@ impl Import<'_> {
 
     fn import(&self) -> Command {
         let mut command = self.bench.oci2bk();
-        command.args(["mounts", "import", "--progress=quiet"]).args(&self.arguments);
-        command.arg(format!("dir:{}", self.source.display())).arg(self.root());
+        command.args(&self.words).arg(self.root());
         command
     }
 }

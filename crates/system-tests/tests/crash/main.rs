@@ -69,6 +69,7 @@ const ALONE: &[(&str, Proof)] = &[
     ("import::absent", import::into_nothing),
     ("import::added", import::added),
     ("import::replaced", import::replaced),
+    ("import::with-conversion", import::with_conversion),
     ("holders::daemon", holders::daemon),
     ("holders::mounts", holders::mounts),
     ("holders::conversion", holders::conversion),

@@ -1,5 +1,6 @@
 //! The garbage collection of a real daemon on a converted state at its first start.
 
+use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::Duration;
@@ -9,9 +10,9 @@ use bkstate::gc::{Disk, GcConfig};
 use serde_json::{Value, json};
 use testkit::schema;
 
+use crate::daemon::Daemon;
 use crate::process::{run, wait_until};
 use crate::proof::GARBAGE_COLLECTED;
-use crate::state;
 use crate::world::World;
 
 /// Configurations in every valid spelling.
@@ -71,7 +72,7 @@ const LONG_AGO: &str = "1577836800";
 /// proposes. Otherwise it does not, and the conversion warns.
 pub(crate) fn prove_first_start(world: &World) -> Result<()> {
     let dir = tempfile::Builder::new().prefix("first-start").tempdir_in(world.scratch())?;
-    let bench = Bench { world, dir: dir.path() };
+    let bench = Bench { world, dir: dir.path(), snapshotter: "overlayfs" };
 
     let old = bench.convert("old", "", &[])?;
     ensure!(old["gc"]["losses"] == json!([]), "{old:#}");
@@ -103,9 +104,39 @@ fn proposed(report: &Value) -> Result<&str> {
     report["gc"]["config"].as_str().with_context(|| format!("nothing is proposed: {report:#}"))
 }
 
+/// A daemon with the native snapshotter counts whole trees, whatever they take on the disk, and so does the
+/// forecast: within a limit that the same state on overlayfs is below, it loses some.
+pub(crate) fn prove_native(world: &World) -> Result<()> {
+    let dir = tempfile::Builder::new().prefix("native-gc").tempdir_in(world.scratch())?;
+    let overlay = Bench { world, dir: dir.path(), snapshotter: "overlayfs" };
+    let native = Bench { snapshotter: "native", ..overlay };
+    overlay.convert("overlay", "", &[])?;
+    native.convert("native", "", &[])?;
+    let [small, large] = [overlay.size("overlay")?, native.size("native")?];
+    ensure!(large > small + (small >> 2), "native has {large} bytes, overlayfs {small}");
+    let limit = |bytes: u64| {
+        format!(
+            "[worker.oci]\n  maxUsedSpace = \"{}KB\"\n  reservedSpace = \"100KB\"\n  minFreeSpace = \"1%\"\n",
+            bytes >> 10
+        )
+    };
+    let between = limit(small.midpoint(large));
+    let loses = native.convert("loses", &between, &["--last-used=now"])?;
+    ensure!(loses["gc"]["losses"] != json!([]), "{loses:#}");
+    native.ensure_lost("loses", &between)?;
+    let keeps = overlay.convert("keeps", &between, &["--last-used=now"])?;
+    ensure!(keeps["gc"]["losses"] == json!([]), "{keeps:#}");
+    overlay.ensure_kept("keeps", &between)?;
+    let above = limit(large + (64 << 10));
+    let roomy = native.convert("native-roomy", &above, &["--last-used=now"])?;
+    ensure!(roomy["gc"]["losses"] == json!([]), "{roomy:#}");
+    native.ensure_kept("native-roomy", &above)
+}
+
 struct Bench<'a> {
     world: &'a World,
     dir: &'a Path,
+    snapshotter: &'static str,
 }
 
 impl Bench<'_> {
@@ -118,12 +149,13 @@ impl Bench<'_> {
         let fixture = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../fixtures/index");
         let config = self.root(name).with_extension("buildkitd");
         std::fs::write(&config, configuration)?;
+        let snapshotter = format!("--snapshotter={}", self.snapshotter);
         schema::run(
             Command::new(&self.world.tools.oci2bk)
                 .env("SOURCE_DATE_EPOCH", LONG_AGO)
                 .args(["convert", "--progress=quiet", "--format=json"])
                 .args(options)
-                .arg("--config")
+                .args([&snapshotter, "--config"])
                 .arg(config)
                 .arg("--keys")
                 .args([
@@ -134,11 +166,32 @@ impl Bench<'_> {
         )
     }
 
+    fn start(&self, root: &Path, configuration: &str) -> Result<Daemon> {
+        let registries = [self.world.registry()];
+        Daemon::start_with(&self.world.tools, root, &registries, self.snapshotter, configuration)
+    }
+
+    /// Returns the records of the root `name` as `du` lists them.
+    fn records(&self, name: &str) -> Result<Vec<Value>> {
+        let mut du = Command::new(&self.world.tools.oci2bk);
+        du.args(["du", "--format=json", "--snapshotter", self.snapshotter]).arg(self.root(name));
+        let lines = run(&mut du)?;
+        let records = lines.lines().map(serde_json::from_str).collect::<Result<_, _>>()?;
+        Ok(records)
+    }
+
+    /// Returns the size of the root `name` as a daemon counts it, in bytes.
+    fn size(&self, name: &str) -> Result<u64> {
+        Ok(self.records(name)?.iter().filter_map(|record| record["Size"].as_u64()).sum())
+    }
+
     /// A daemon with this configuration removes nothing.
     fn ensure_kept(&self, name: &str, configuration: &str) -> Result<()> {
         let root = self.root(name);
-        let before = state::State::read(&self.world.tools, &root)?.records();
-        let daemon = self.world.start_configured(&root, configuration)?;
+        let before = self.records(name)?;
+        let before: BTreeSet<_> =
+            before.iter().filter_map(|record| record["ID"].as_str().map(str::to_owned)).collect();
+        let daemon = self.start(&root, configuration)?;
         std::thread::sleep(GARBAGE_COLLECTED);
         let after = daemon.du()?;
         daemon.stop()?;
@@ -149,8 +202,10 @@ impl Bench<'_> {
     /// A daemon with this configuration removes some of the state.
     fn ensure_lost(&self, name: &str, configuration: &str) -> Result<()> {
         let root = self.root(name);
-        let before = state::State::read(&self.world.tools, &root)?.records();
-        let daemon = self.world.start_configured(&root, configuration)?;
+        let before = self.records(name)?;
+        let before: BTreeSet<_> =
+            before.iter().filter_map(|record| record["ID"].as_str().map(str::to_owned)).collect();
+        let daemon = self.start(&root, configuration)?;
         let lost = wait_until(Duration::from_secs(20), || {
             daemon.du().is_ok_and(|after| after.len() < before.len())
         });

@@ -126,6 +126,7 @@ fn main() {
     });
     suite.add("gc::policies", gc::prove_policies);
     suite.add("gc::first-start", gc::prove_first_start);
+    suite.add("gc::native", gc::prove_native);
     suite.add("inspect", inspecting::prove);
     suite.add("ops", ops::prove);
     suite.add("old-release", matrix::old_release);

@@ -119,7 +119,7 @@ impl<'w> Bench<'w> {
 
     fn start(&self, root: &Path) -> Result<Daemon> {
         let registries = [self.world.registry()];
-        Daemon::start_with(&self.world.tools, root, &registries, self.snapshotter)
+        Daemon::start_with(&self.world.tools, root, &registries, self.snapshotter, "")
     }
 
     fn build(&self, daemon: &Daemon, case: &Case, options: &Options<'_>) -> Result<Report> {

@@ -85,7 +85,7 @@ impl<'w> Bench<'w> {
                 Daemon::start_rootless(tools, user, root, &registries, snapshotter)
             }
             (Kind::Snapshotter(snapshotter), _) => {
-                Daemon::start_with(tools, root, &registries, snapshotter)
+                Daemon::start_with(tools, root, &registries, snapshotter, "")
             }
             _ => self.world.start(root),
         }
