@@ -96,8 +96,8 @@ macro_rules! limits {
 
         impl Limits {
             /// Returns limits for input from people whom the caller does not trust, such as an upload to a
-            /// service: enough for an ordinary cache of some gigabytes. `docs/limits.md` has the numbers. Like
-            /// the defaults they may be raised; they are lowered only for safety.
+            /// service: enough for an ordinary cache of some gigabytes. The page of limits that the module names
+            /// has the numbers. Like the defaults they may be raised; they are lowered only for safety.
             ///
             /// A conversion within them writes at most `total_size` bytes and `total_entries` files. A service
             /// sets these two to what its disk has:

@@ -146,6 +146,24 @@ impl<'r> Staging<'r> {
 
     /// Removes what was staged for as long as `goes_on` returns true. The rest is that of an interrupted
     /// conversion, which [`remove_dead_run`](Self::remove_dead_run) and the next conversion remove.
+    ///
+    /// ```
+    /// use bkstate::ids::WorkerId;
+    /// use bkstate::state::Staging;
+    /// use bkstate::Root;
+    ///
+    /// let temp = tempfile::tempdir()?;
+    /// let root = Root::open_to_write(temp.path())?;
+    /// let existing = root.existing(&WorkerId::derive("worker"))?;
+    /// let staging = Staging::begin(&root, &existing)?;
+    /// staging.trees().create_snapshot(1)?.create_file("file", 0o644)?;
+    /// // There is no time at all.
+    /// staging.abandon(&|| false);
+    /// assert!(temp.path().join(".oci2bk-staging").exists());
+    /// Staging::remove_dead_run(&root)?;
+    /// assert!(!temp.path().join(".oci2bk-staging").exists());
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
     pub fn abandon(self, goes_on: &dyn Fn() -> bool) {
         self.stays.store(true, Ordering::Relaxed);
         for base in self.root.bases().all() {

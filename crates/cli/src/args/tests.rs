@@ -135,7 +135,7 @@ fn limits_are_settings_that_help_lists() {
     assert!(parse("entries=1").unwrap_err().to_string().contains("there are layer-entries"));
     let mut command = Arguments::command();
     let help = command.find_subcommand_mut("limits").unwrap().render_long_help().to_string();
-    let row = "  layer-size=1Ti            16Gi  Bytes of one unpacked layer, holes of sparse files \
+    let row = "  layer-size=1Ti           16Gi  Bytes of one unpacked layer, holes of sparse files \
                included\n";
     let untrusted = parse("untrusted").unwrap();
     let Command::Convert(convert) = untrusted.command else { panic!("another command") };

@@ -81,7 +81,8 @@
 //! assert!(plan.unmet(Requirement::Layers).is_empty());
 //! let half: Requirement = "50%".parse()?;
 //! assert!(!plan.unmet(half).is_empty());
-//! assert_eq!("some".parse::<Requirement>(), Err(ParseRequirementError("some".to_owned())));
+//! let wrong: ParseRequirementError = "some".parse::<Requirement>().unwrap_err();
+//! assert_eq!(wrong.0, "some");
 //!
 //! // Layers of steps without keys only help builds that import the cache.
 //! let is_unused = |it: &Shortfall| it.kind == ShortfallKind::UnusedLayer;

@@ -26,6 +26,7 @@ pub enum Requirement {
 /// The text is not a [`Requirement`].
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("{0:?} is neither all, keys, layers nor a number of percent such as 90%")]
+#[non_exhaustive]
 pub struct ParseRequirementError(pub String);
 
 impl FromStr for Requirement {
