@@ -132,9 +132,15 @@ impl ExportError {
     /// ```
     /// use oci2bk::{CacheExport, Limits};
     ///
-    /// let error = CacheExport::read_all(&"/nowhere".parse()?, &Limits::default()).unwrap_err();
+    /// let directory = tempfile::tempdir()?;
+    /// std::fs::write(directory.path().join("index.json"), "{")?;
+    /// let source = directory.path().to_string_lossy().parse()?;
+    /// let error = CacheExport::read_all(&source, &Limits::default()).unwrap_err();
     /// assert!(error.is_input());
-    /// # Ok::<(), oci2bk::source::ParseSourceError>(())
+    /// // A path that leads nowhere says nothing of the input.
+    /// let error = CacheExport::read_all(&"/nowhere".parse()?, &Limits::default()).unwrap_err();
+    /// assert!(!error.is_input());
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
     /// ```
     pub fn is_input(&self) -> bool {
         self.class().is_of_input()
