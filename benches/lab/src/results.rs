@@ -44,7 +44,7 @@ impl Writer {
         fs::create_dir_all(dir).with_context(|| dir.display().to_string())?;
         let name: String =
             header.started.chars().filter(|c| c.is_ascii_alphanumeric() || *c == '.').collect();
-        let path = dir.join(name).with_added_extension(EXTENSION);
+        let path = dir.join(format!("{name}.{EXTENSION}"));
         let file = File::create_new(&path).with_context(|| path.display().to_string())?;
         let mut writer = Self { file, path };
         writer.write(&Line::Run(header.clone()))?;
