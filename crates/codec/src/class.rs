@@ -91,7 +91,7 @@ impl Class {
     /// Returns the class of an error while reading input. Errors of decoders about the content belong to the
     /// [input](Self::Input), and so does a file of another type than expected, since inputs contain files.
     /// All other errors of the system belong to the [machine](Self::Io), also that a path leads nowhere or may
-    /// not be read: whoever gave the path is asked, and not whoever made the input.
+    /// not be read: the input itself may be fine.
     ///
     /// ```
     /// use std::io::{Error, ErrorKind};

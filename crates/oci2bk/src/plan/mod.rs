@@ -88,6 +88,7 @@
 //! let is_unused = |it: &Shortfall| it.kind == ShortfallKind::UnusedLayer;
 //! let dropped = plan.drop_unused_layers();
 //! assert!(!dropped.is_empty() && !plan.shortfalls().iter().any(is_unused));
+//! plan.check()?;
 //!
 //! keyring.read("../../fixtures/index/keys/provenance.json", &limits)?;
 //! assert!(Plan::new(&exports, &keyring)?.is_complete());

@@ -5,6 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use typed_index_collections::{TiVec, ti_vec};
 
 use super::{Layer, LayerIndex, Plan, SnapshotIndex};
+use crate::manifest::Style;
 
 impl Plan {
     /// Returns the layers that no step leads to, in order. Those of images are wanted without a step.
@@ -16,8 +17,9 @@ impl Plan {
                 used.get_mut(result.layer).into_iter().for_each(|used| *used = true);
             }
         }
-        let images = self.layers.iter().zip(&mut used).filter(|(layer, _)| layer.image.is_some());
-        images.for_each(|(_, used)| *used = true);
+        for (layer, used) in self.layers.iter().zip(&mut used) {
+            *used |= layer.image.is_some() || self.is_of_image(layer);
+        }
         // Each layer comes after the one below it.
         for (index, layer) in self.layers.iter().enumerate().rev() {
             let parent = layer.parent.filter(|_| used[LayerIndex(index)]);
@@ -27,6 +29,13 @@ impl Plan {
                 .for_each(|used| *used = true);
         }
         used.iter_enumerated().filter(|(_, used)| !**used).map(|(index, _)| index).collect()
+    }
+
+    /// Returns whether the blob of a layer comes from an image without a cache, which need not have a name.
+    fn is_of_image(&self, layer: &Layer) -> bool {
+        let blob = self.blobs.get(&layer.blob);
+        let source = blob.and_then(|blob| self.sources.get(blob.source.0));
+        source.is_some_and(|source| source.style == Style::Image)
     }
 
     /// Leaves out the layers that no step leads to, as those of steps without keys. Returns them.
