@@ -15,7 +15,7 @@ use crate::{About, Class, Classified};
 impl Classified for InputError {
     fn about(&self) -> About {
         match self {
-            Self::Kind(_) => About::new("file.kind", Class::Input),
+            Self::Directory | Self::Kind(_) => About::new("file.kind", Class::Input),
             Self::Io(error) => About::of_reading("file.io", error),
         }
     }

@@ -15,7 +15,7 @@
 //! open(&path)?.read_to_string(&mut content)?;
 //! assert_eq!(content, "content");
 //!
-//! assert!(matches!(open(temp.path()), Err(InputError::Kind("a directory"))));
+//! assert!(matches!(open(temp.path()), Err(InputError::Directory)));
 //! // The stdin of a test can be anything.
 //! drop(stdin()?);
 //! # Ok::<(), Box<dyn std::error::Error>>(())
@@ -36,7 +36,10 @@ const PIPES: u64 = 0x5049_5045;
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum InputError {
-    /// It is not a regular file or unnamed pipe.
+    /// It is a directory.
+    #[error("it is a directory; only files, and the pipes of a shell, are read")]
+    Directory,
+    /// It is neither a regular file, an unnamed pipe nor a directory.
     #[error("it is {0}; only files, and the pipes of a shell, are read")]
     Kind(&'static str),
     /// It cannot be opened.
@@ -85,15 +88,12 @@ fn is_without_name(pipe: impl AsFd) -> io::Result<bool> {
 }
 
 fn check(kind: FileType) -> Result<(), InputError> {
-    Err(InputError::Kind(if kind.is_file() || kind.is_fifo() {
-        return Ok(());
-    } else if kind.is_dir() {
-        "a directory"
-    } else if kind.is_socket() {
-        "a socket"
-    } else {
-        "a device"
-    }))
+    match kind {
+        kind if kind.is_file() || kind.is_fifo() => Ok(()),
+        kind if kind.is_dir() => Err(InputError::Directory),
+        kind if kind.is_socket() => Err(InputError::Kind("a socket")),
+        _ => Err(InputError::Kind("a device")),
+    }
 }
 
 #[cfg(test)]

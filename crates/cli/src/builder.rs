@@ -16,6 +16,7 @@ use std::path::{Path, PathBuf};
 use base64::Engine as _;
 use base64::prelude::BASE64_STANDARD;
 use bkstate::config::EngineConfig;
+use bkstate::dir::{Dir, if_there};
 use bkstate::engine::DATA_ROOT;
 use bkstate::input::{self, InputError};
 use bkstate::machine::{Machine, PlaceError};
@@ -225,7 +226,7 @@ impl Docker {
                 let mut roots = vec![root_of(&format!("{name}0"))?];
                 for number in 1.. {
                     let root = root_of(&format!("{name}{number}"))?;
-                    if !root.is_dir() {
+                    if !is_there(&root)? {
                         break;
                     }
                     roots.push(root);
@@ -234,7 +235,7 @@ impl Docker {
             }
         };
         match <[PathBuf; 1]>::try_from(roots) {
-            Ok([root]) if root.is_dir() => Ok(Builder { name, root, config }),
+            Ok([root]) if is_there(&root)? => Ok(Builder { name, root, config }),
             Ok([root]) => Err(BuilderError::NoVolume { builder: name, root }),
             Err(nodes) => Err(BuilderError::SeveralNodes { builder: name, nodes }),
         }
@@ -299,6 +300,11 @@ impl Node {
         let name = image.rsplit('/').next()?;
         name.contains("rootless").then_some(image.as_str())
     }
+}
+
+/// Returns whether the directory exists.
+fn is_there(path: &Path) -> Result<bool, PlaceError> {
+    Ok(if_there(Dir::open(path))?.is_some())
 }
 
 /// Checks the name of a builder or node, and returns it as buildx stores it (`ValidateName` in

@@ -222,7 +222,8 @@ impl Engine {
         {
             return Err(EngineError::Snapshotter { data_root, snapshotter });
         }
-        let of_system = config.containerd.is_some() || !own.is_dir();
+        let has_own = || if_there(Dir::open(&own)).map(|dir| dir.is_some());
+        let of_system = config.containerd.is_some() || !has_own().map_err(PlaceError::from)?;
         let (containerd, snapshotter) = match (&files.containerd_root, &files.containerd_toml) {
             (Some(given), _) => (given.clone(), None),
             (None, _) if !of_system => (own, None),
@@ -362,7 +363,7 @@ fn check_store(
         }
         (None, None) => {
             for driver in GRAPH_DRIVERS.into_iter().filter(|driver| *driver != IGNORED_DRIVER) {
-                if has_content(&below(driver)?) {
+                if has_content(&below(driver)?)? {
                     let driver = driver.to_owned();
                     return Err(EngineError::GraphDriver { data_root, driver, configured: false });
                 }
@@ -372,9 +373,10 @@ fn check_store(
     }
 }
 
-/// Returns whether the directory exists and is not empty. One that cannot be read counts as not empty.
-fn has_content(path: &Path) -> bool {
-    path.exists() && std::fs::read_dir(path).map_or(true, |mut entries| entries.next().is_some())
+/// Returns whether the directory exists and is not empty.
+fn has_content(path: &Path) -> Result<bool, PlaceError> {
+    let dir = if_there(Dir::open(path))?;
+    Ok(dir.map(|dir| dir.entries()).transpose()?.is_some_and(|entries| !entries.is_empty()))
 }
 
 #[cfg(test)]

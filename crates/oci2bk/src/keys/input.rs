@@ -34,7 +34,7 @@ pub(super) fn open(path: &Path, limits: &Limits) -> Result<(PathBuf, Input), Sou
     match input::open(&path) {
         Ok(file) => Ok((path.clone(), Input::File(seekable(&path, file, limits)?))),
         Err(InputError::Io(source)) => Err(SourceError::Read { path, source }),
-        Err(_) if path.is_dir() => Ok((path, Input::Directory)),
+        Err(InputError::Directory) => Ok((path, Input::Directory)),
         Err(_) => Err(SourceError::NotAFile { path }),
     }
 }

@@ -47,6 +47,7 @@ mod tests;
 
 use std::borrow::Cow;
 use std::fmt;
+use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
 use std::str::FromStr;
 
@@ -236,7 +237,9 @@ impl Source {
 /// Splits a path that does not exist into a layout and the selection in it; `None` if no part of it exists.
 fn split(path: &Path) -> Option<Result<Source, ParseSourceError>> {
     let text = path.to_str()?;
-    if path.symlink_metadata().is_ok() {
+    let absent = [ErrorKind::NotFound, ErrorKind::NotADirectory, ErrorKind::InvalidFilename];
+    // A path that cannot be examined may exist.
+    if !path.symlink_metadata().is_err_and(|error| absent.contains(&error.kind())) {
         return None;
     }
     let ends = text.match_indices([':', '@']).map(|(end, _)| end);

@@ -8,6 +8,7 @@ use std::fs;
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::Path;
 use std::process::Command;
+use std::time::Duration;
 
 use anyhow::{Context as _, Result, ensure};
 use archives::{Member, archive, file, hard_link, member, symlink};
@@ -18,6 +19,7 @@ use crate::build::{Options, Source};
 use crate::case::{Case, Context, Keys};
 use crate::daemon::Daemon;
 use crate::matrix::{self, Release};
+use crate::process::{run, wait_until};
 use crate::proof::ensure_same_steps;
 use crate::world::World;
 use bench::{Bench, Kind};
@@ -87,10 +89,22 @@ RUN --mount=type=cache,sharing=locked,target=/c1 --mount=type=cache,sharing=lock
 fn mounts_of(daemon: &Daemon) -> Result<BTreeSet<(String, String)>> {
     let mut command = daemon.buildctl();
     command.args(["du", "--format", "{{json .}}", "--filter", "type==exec.cachemount"]);
-    let records: Option<Vec<Value>> = serde_json::from_str(&crate::process::run(&mut command)?)?;
+    let records: Option<Vec<Value>> = serde_json::from_str(&run(&mut command)?)?;
     let text = |value: &Value| value.as_str().unwrap_or_default().to_owned();
     let records = records.unwrap_or_default().into_iter();
     Ok(records.map(|record| (text(&record["description"]), text(&record["id"]))).collect())
+}
+
+/// Waits until the daemon lists the mount `//c1`. While it measures mounts, it does not list them.
+fn wait_for_mount(daemon: &Daemon) -> Result<()> {
+    let mut last = Ok(BTreeSet::new());
+    let listed = wait_until(Duration::from_secs(60), || {
+        last = mounts_of(daemon);
+        last.as_ref().is_ok_and(|all| all.iter().any(|(text, _)| text == "cached mount //c1"))
+    });
+    let last = last?;
+    ensure!(listed, "du has {last:?}");
+    Ok(())
 }
 
 /// Mounts of every form travel from a natural root into converted ones, of builders of the same kind.
@@ -160,8 +174,7 @@ fn prove_for(world: &World, kind: Kind) -> Result<()> {
     ensure_same_steps(WRITER.keys, &warm, &again)?;
     let seen = bench.read(&daemon)?;
     ensure!(seen == expected, "seeded mounts have\n{seen}\nnot\n{expected}");
-    let named = mounts_of(&daemon)?;
-    ensure!(named.iter().any(|(text, _)| text == "cached mount //c1"), "du has {named:?}");
+    wait_for_mount(&daemon)?;
     daemon.stop()?;
     bench.verify(&converted)?;
 
@@ -184,7 +197,7 @@ fn prove_for(world: &World, kind: Kind) -> Result<()> {
     let owned = bench.path("c4.tar");
     bench.export(&natural, &["//c4", "--to", &format!("tar:{}", owned.display())])?;
     // Without the marks that a mount of fuse-overlayfs leaves in new directories.
-    let names = crate::process::run(Command::new("tar").arg("-tf").arg(&owned))?;
+    let names = run(Command::new("tar").arg("-tf").arg(&owned))?;
     ensure!(names == "./\n./moved/\n./moved/file\n", "the archive has {names:?}");
     let archive = format!("oci-archive:{}", bench.path("all.tar").display());
     bench.export(&natural, &["--to", &archive])?;
@@ -261,7 +274,7 @@ fn prove_replaced(bench: &Bench<'_>, root: &Path, before: &[(String, String)]) -
     };
     // The request makes the daemon measure them.
     let daemon = bench.start(root)?;
-    mounts_of(&daemon)?;
+    wait_for_mount(&daemon)?;
     daemon.stop()?;
     let measured = twins(root)?;
     ensure!(measured > 0, "the daemon measured nothing");
@@ -276,9 +289,19 @@ fn prove_replaced(bench: &Bench<'_>, root: &Path, before: &[(String, String)]) -
     let has = |start: &str| files.iter().any(|line| line.starts_with(start));
     let are_new = has("/c1 directory 711 0 0") && has("/c1/deep directory 755 3 4");
     ensure!(are_new && has("/c1/deep/file:new") && !has("/c1/sub"), "the step sees {files:#?}");
-    crate::process::run(daemon.buildctl().args(["prune", "--filter", "type==exec.cachemount"]))?;
-    let left = mounts_of(&daemon)?;
-    ensure!(left.is_empty(), "after the prune, du has {left:?}");
+    wait_for_mount(&daemon)?;
+    // A mount that the daemon measures in that moment stays.
+    let mut failed = None;
+    wait_until(Duration::from_secs(20), || {
+        let mut prune = daemon.buildctl();
+        failed = run(prune.args(["prune", "--filter", "type==exec.cachemount"])).err();
+        failed.is_some() || mounts_of(&daemon).is_ok_and(|all| all.is_empty())
+    });
+    if let Some(error) = failed {
+        return Err(error);
+    }
     daemon.stop()?;
+    let left = records(bench, root)?;
+    ensure!(left.is_empty(), "after the prune, the root has {left:?}");
     bench.verify(root)
 }
