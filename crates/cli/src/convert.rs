@@ -31,7 +31,7 @@ use crate::warmth::cache_from;
 use crate::{summary, warning};
 
 pub(crate) fn run(arguments: &Convert) -> Result<(), Failure> {
-    let display = Display::new(arguments.progress);
+    let display = Display::shared(arguments.progress);
     let mut timings = Timings::new();
     let last_used = match arguments.last_used {
         None => source_date_epoch()?,
@@ -141,7 +141,7 @@ pub(crate) fn run(arguments: &Convert) -> Result<(), Failure> {
 
     // Nothing has been written yet, so until here signals have their default effect.
     let signals = Signals::catch()?;
-    let converter = converter.progress(&display).cancel(signals.cancel());
+    let converter = converter.progress(display.clone()).cancel(signals.cancel());
     let done = converter.convert(&plan, location.clone()).map_err(|error| {
         // What the library has no time to remove; a second signal ends this.
         if matches!(error, ConvertError::Cancelled)
@@ -180,7 +180,7 @@ pub(crate) fn run(arguments: &Convert) -> Result<(), Failure> {
             .target(plan.target)
             .last_used(last_used)
             .limits(limits)
-            .progress(&display)
+            .progress(display.clone())
             .cancel(signals.cancel());
         let imported = attached.import(&importer, &location);
         report.mounts = imported.map_err(Failure::MountsOfDone)?;

@@ -174,7 +174,7 @@ fn layout_json(source: &Source, all: &[MountsArtifact]) -> Value {
 }
 
 fn export(arguments: &MountsExport) -> Result<(), Failure> {
-    let display = Display::new(arguments.progress);
+    let display = Display::shared(arguments.progress);
     let limits = arguments.limits.limits();
     let location = arguments.daemon.resolve(arguments.root())?.location;
     let cache = match &arguments.attach {
@@ -183,7 +183,8 @@ fn export(arguments: &MountsExport) -> Result<(), Failure> {
     };
     let root = Root::open(location)?;
     let signals = Signals::catch()?;
-    let exporter = Exporter::new().limits(limits).progress(&display).cancel(signals.cancel());
+    let exporter =
+        Exporter::new().limits(limits).progress(display.clone()).cancel(signals.cancel());
     let run = |to: ExportTo<'_>| {
         let exported = exporter.export(&root, &arguments.selection(), to);
         exported.map_err(|error| Failure::under(&signals, error))
@@ -329,7 +330,7 @@ impl ExportReport {
 }
 
 fn import(arguments: &MountsImport) -> Result<(), Failure> {
-    let display = Display::new(arguments.progress);
+    let display = Display::shared(arguments.progress);
     let daemon = arguments.root.resolve()?;
     let last_used: Option<Time> = match arguments.last_used {
         None => source_date_epoch()?,
@@ -341,7 +342,7 @@ fn import(arguments: &MountsImport) -> Result<(), Failure> {
         .target(daemon.target(arguments.buildkit)?)
         .last_used(last_used)
         .limits(arguments.limits.limits())
-        .progress(&display)
+        .progress(display.clone())
         .cancel(signals.cancel());
     let (source, selection) = (&arguments.source, arguments.selection());
     let imported = importer
@@ -397,7 +398,7 @@ impl<'e> AttachedMounts<'e> {
     /// Imports them.
     pub(crate) fn import(
         &self,
-        importer: &Importer<'_>,
+        importer: &Importer,
         location: &Location,
     ) -> Result<Vec<ImportReport>, MountsError> {
         let imported = self.caches.iter().map(|(export, selection)| {

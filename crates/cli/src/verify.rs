@@ -29,13 +29,13 @@ pub(crate) fn run(arguments: &Verify) -> Result<(), Failure> {
         check_access(root.dir(), root.worker()).map_err(OpenRootError::Root)?;
     }
     let plan = plan(arguments, &daemon)?;
-    let display = Display::new(arguments.progress);
+    let display = Display::shared(arguments.progress);
     // The trees are unpacked into a directory that has to be removed.
     let signals = Signals::catch()?;
     let mut verifier = Verifier::new()
         .trees(arguments.trees)
         .limits(arguments.limits.limits())
-        .progress(&display)
+        .progress(display.clone())
         .cancel(signals.cancel());
     if let Some(jobs) = arguments.jobs {
         verifier = verifier.jobs(jobs);

@@ -7,6 +7,7 @@
 
 use std::error::Error;
 use std::path::Path;
+use std::sync::Arc;
 use std::sync::mpsc::{RecvTimeoutError, channel};
 use std::thread;
 use std::time::Duration;
@@ -53,7 +54,8 @@ pub(crate) fn run(
         _ => {}
     };
     let cancel = Cancel::new();
-    let converter = Converter::new().extract(extract).progress(&show).cancel(cancel.clone());
+    let converter =
+        Converter::new().extract(extract).progress(Arc::new(show)).cancel(cancel.clone());
     let (done, waiting) = channel::<()>();
     thread::scope(|scope| {
         scope.spawn(move || {

@@ -13,7 +13,7 @@ use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
 use oci2bk::convert::Report;
-use oci2bk::{CacheExport, Cancel, Converter, Event, Keyring, Limits, Plan};
+use oci2bk::{CacheExport, Cancel, Converter, Event, Keyring, Limits, Plan, Progress};
 
 /// The input and output of a conversion.
 #[derive(Debug)]
@@ -33,6 +33,24 @@ pub(crate) struct Status {
     pub(crate) layers_done: AtomicU64,
 }
 
+impl Progress for Status {
+    /// Events come from several threads.
+    fn event(&self, event: Event<'_>) {
+        match event {
+            Event::StageStarted(stage) => {
+                if let Ok(mut shown) = self.stage.lock() {
+                    stage.name().clone_into(&mut shown);
+                }
+            }
+            Event::LayerFinished(_) => {
+                self.layers_done.fetch_add(1, Ordering::Relaxed);
+            }
+            // More events may be added.
+            _ => {}
+        }
+    }
+}
+
 /// A running job.
 pub(crate) struct Running {
     pub(crate) status: Arc<Status>,
@@ -46,7 +64,7 @@ impl Running {
         let status = Arc::new(Status::default());
         let cancel = Cancel::new();
         let (shown, asked) = (Arc::clone(&status), cancel.clone());
-        let thread = thread::spawn(move || convert(&job, &shown, asked));
+        let thread = thread::spawn(move || convert(&job, shown, asked));
         Self { status, cancel, thread }
     }
 
@@ -68,7 +86,7 @@ impl Running {
 
 fn convert(
     job: &Job,
-    status: &Status,
+    status: Arc<Status>,
     cancel: Cancel,
 ) -> Result<Report, Box<dyn Error + Send + Sync>> {
     // A service for untrusted caches lowers these.
@@ -81,20 +99,7 @@ fn convert(
     keyring.read_layouts(&exports)?;
     let plan = Plan::new(&exports, &keyring)?;
 
-    // Events come from several threads.
-    let progress = |event: Event<'_>| match event {
-        Event::StageStarted(stage) => {
-            if let Ok(mut shown) = status.stage.lock() {
-                stage.name().clone_into(&mut shown);
-            }
-        }
-        Event::LayerFinished(_) => {
-            status.layers_done.fetch_add(1, Ordering::Relaxed);
-        }
-        // More events may be added.
-        _ => {}
-    };
-    let converter = Converter::new().extract(job.extract).progress(&progress).cancel(cancel);
+    let converter = Converter::new().extract(job.extract).progress(status).cancel(cancel);
     Ok(converter.convert(&plan, &job.root)?)
 }
 

@@ -70,7 +70,7 @@ impl PackedLayer<'_> {
     /// Returns whether `blob` is its blob and has the diffID.
     fn is_of(&self, blob: &dyn Blob, verifier: &Verifier<'_>) -> Result<bool, VerifyError> {
         let layer = Layer::of(blob, &self.work, self.media_type, self.diff_id);
-        let (progress, cancel) = (verifier.progress, &verifier.cancel);
+        let (progress, cancel) = (&*verifier.progress, &verifier.cancel);
         let unpacking = Unpacking { work: &self.work, before: 0, progress, cancel };
         match unpack::check(&layer, &verifier.limits, &unpacking) {
             Ok(_) => Ok(true),

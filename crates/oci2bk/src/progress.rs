@@ -1,7 +1,7 @@
 //! Progress of a conversion or a verification.
 //!
 //! ```
-//! use std::sync::Mutex;
+//! use std::sync::{Arc, Mutex};
 //!
 //! use oci2bk::progress::{LayerWork, Silent, Stage};
 //! use oci2bk::{CacheExport, Converter, Event, Keyring, Limits, Plan, Progress};
@@ -30,15 +30,15 @@
 //! let plan = Plan::new(&exports, &Keyring::for_exports(&exports))?;
 //! let root = tempfile::tempdir()?;
 //!
-//! let follower = Follower::default();
+//! let follower = Arc::new(Follower::default());
 //! let converter = Converter::new().extract(false);
-//! let report = converter.clone().progress(&follower).convert(&plan, &root)?;
+//! let report = converter.clone().progress(follower.clone()).convert(&plan, &root)?;
 //! assert_eq!(*follower.stages.lock().unwrap(), ["layers", "verify", "publish"]);
 //! assert_eq!(*follower.stored.lock().unwrap(), report.blob_bytes);
 //!
 //! // The default of a converter. A closure works, too.
-//! converter.clone().progress(&Silent).convert(&plan, &root)?;
-//! converter.progress(&|_: Event<'_>| {}).convert(&plan, &root)?;
+//! converter.clone().progress(Arc::new(Silent)).convert(&plan, &root)?;
+//! converter.progress(Arc::new(|_: Event<'_>| {})).convert(&plan, &root)?;
 //! # Ok::<(), Box<dyn std::error::Error>>(())
 //! ```
 
@@ -49,12 +49,12 @@ use crate::unpack::Watch;
 
 /// Receives progress events. It is called from several threads at once. Any function of an [`Event`]
 /// implements it.
-pub trait Progress: Sync {
+pub trait Progress: Send + Sync {
     /// Receives an event.
     fn event(&self, event: Event<'_>);
 }
 
-impl<F: Fn(Event<'_>) + Sync> Progress for F {
+impl<F: Fn(Event<'_>) + Send + Sync> Progress for F {
     fn event(&self, event: Event<'_>) {
         self(event);
     }

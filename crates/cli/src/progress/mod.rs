@@ -5,7 +5,7 @@ mod lines;
 
 use std::collections::BTreeMap;
 use std::io::IsTerminal as _;
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use oci2bk::progress::{Event, Progress, Stage};
@@ -21,7 +21,7 @@ pub(crate) struct Display {
 }
 
 /// One form of progress.
-trait Renderer: Sync {
+trait Renderer: Send + Sync {
     fn render(&self, event: Event<'_>);
 
     /// Restores the terminal.
@@ -40,7 +40,8 @@ enum Stopwatch {
 }
 
 impl Display {
-    pub(crate) fn new(mode: ProgressMode) -> Self {
+    /// Creates a display, for several operations one after another.
+    pub(crate) fn shared(mode: ProgressMode) -> Arc<Self> {
         let renderer: Box<dyn Renderer> = match mode {
             ProgressMode::Auto if std::io::stderr().is_terminal() => Box::new(Bars::new()),
             ProgressMode::Auto | ProgressMode::Plain => Box::new(Plain),
@@ -48,7 +49,7 @@ impl Display {
             ProgressMode::Rawjson => Box::new(Json),
             ProgressMode::Quiet => Box::new(Quiet),
         };
-        Self { renderer, stages: Mutex::default() }
+        Arc::new(Self { renderer, stages: Mutex::default() })
     }
 
     /// Ends the display and returns the duration of each stage.

@@ -52,7 +52,7 @@ impl Worked {
 /// Layers that cannot be unpacked, and need not be, are not an error.
 pub(super) fn store_and_unpack(site: &Site<'_>, run: &Run<'_>) -> Result<Worked, ConvertError> {
     let tasks = tasks(site);
-    progress::counted(run.progress, tasks.iter().map(|task| &task.work));
+    progress::counted(&**run.progress, tasks.iter().map(|task| &task.work));
     let worked = in_parallel(&tasks, run.options.jobs.min(unpack::MOST_AT_ONCE), |task| {
         run.check()?;
         run.progress.event(Event::LayerStarted(&task.work));
@@ -203,7 +203,7 @@ impl Task<'_> {
         let mut worked = Worked::default();
         for (pass, &index) in (0..).zip(&self.snapshots) {
             let before = self.blob.size.saturating_mul(pass);
-            let (progress, cancel) = (run.progress, run.cancel);
+            let (progress, cancel) = (&**run.progress, run.cancel);
             let unpacking = Unpacking { work: &self.work, before, progress, cancel };
             unpacking.read(0);
             let fs = site.staging.trees().create_snapshot(site.id(index)?)?;
@@ -232,7 +232,7 @@ impl Task<'_> {
         }
         if self.snapshots.is_empty() {
             // No daemon before BuildKit v0.33.1 would ever check that the layer has its diffID.
-            let (progress, cancel) = (run.progress, run.cancel);
+            let (progress, cancel) = (&**run.progress, run.cancel);
             let unpacking = Unpacking { work: &self.work, before: 0, progress, cancel };
             let layer = self.layer(&stored);
             let result = unpack::check_within(&layer, site.allowance, &unpacking);

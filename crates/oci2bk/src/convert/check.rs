@@ -27,6 +27,6 @@ pub(super) fn damaged(
     run: &Run<'_>,
 ) -> Result<BTreeSet<Digest>, ConvertError> {
     let open = |blob: &Digest| existing.blob(blob);
-    let damage = hash_all(blobs, open, run.options.jobs, run.progress, &|| run.check())?;
+    let damage = hash_all(blobs, open, run.options.jobs, &**run.progress, &|| run.check())?;
     Ok(damage.into_keys().collect())
 }

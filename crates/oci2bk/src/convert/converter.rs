@@ -2,6 +2,7 @@
 
 use std::fmt;
 use std::num::NonZeroUsize;
+use std::sync::Arc;
 
 use bkstate::Time;
 use bkstate::root::Location;
@@ -20,6 +21,7 @@ use crate::progress::{Progress, Silent};
 ///
 /// ```
 /// use std::num::NonZeroUsize;
+/// use std::sync::Arc;
 ///
 /// use oci2bk::convert::StoreBlobs;
 /// use oci2bk::{CacheExport, Cancel, Converter, Event, Keyring, Limits, Plan};
@@ -39,7 +41,7 @@ use crate::progress::{Progress, Silent};
 ///     .last_used(plan.newest())
 ///     .jobs(NonZeroUsize::MIN)
 ///     .limits(limits)
-///     .progress(&show)
+///     .progress(Arc::new(show))
 ///     .cancel(cancel.clone());
 ///
 /// let root = tempfile::tempdir()?;
@@ -53,13 +55,13 @@ use crate::progress::{Progress, Silent};
 /// # Ok::<(), Box<dyn std::error::Error>>(())
 /// ```
 #[derive(Clone)]
-pub struct Converter<'p> {
+pub struct Converter {
     options: Options,
-    progress: &'p dyn Progress,
+    progress: Arc<dyn Progress>,
     cancel: Cancel,
 }
 
-impl<'p> Converter<'p> {
+impl Converter {
     /// Creates a converter that unpacks, with one job per processor, within the default limits.
     pub fn new() -> Self {
         let options = Options {
@@ -70,7 +72,7 @@ impl<'p> Converter<'p> {
             last_used: None,
             limits: Limits::default(),
         };
-        Self { options, progress: &Silent, cancel: Cancel::new() }
+        Self { options, progress: Arc::new(Silent), cancel: Cancel::new() }
     }
 
     /// Sets whether to unpack the layers, which requires root; the default is true. Otherwise the daemon
@@ -122,7 +124,7 @@ impl<'p> Converter<'p> {
 
     /// Reports events to `progress`, from several threads.
     #[must_use]
-    pub fn progress(mut self, progress: &'p dyn Progress) -> Self {
+    pub fn progress(mut self, progress: Arc<dyn Progress>) -> Self {
         self.progress = progress;
         self
     }
@@ -147,7 +149,7 @@ impl<'p> Converter<'p> {
     /// a part of the plan in the root, which is a sound state; the next conversion completes it.
     pub fn convert(&self, plan: &Plan, root: impl Into<Location>) -> Result<Report, ConvertError> {
         let Self { options, progress, cancel } = self;
-        convert(plan, root.into(), &Run { options, progress: *progress, cancel })
+        convert(plan, root.into(), &Run { options, progress, cancel })
     }
 
     /// Returns what a conversion of `plan` into `root` would find there and what it would add. Nothing is
@@ -160,13 +162,13 @@ impl<'p> Converter<'p> {
     }
 }
 
-impl Default for Converter<'_> {
+impl Default for Converter {
     fn default() -> Self {
         Self::new()
     }
 }
 
-impl fmt::Debug for Converter<'_> {
+impl fmt::Debug for Converter {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Self { options, cancel, .. } = self;
         f.debug_struct("Converter")

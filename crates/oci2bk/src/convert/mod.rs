@@ -73,6 +73,7 @@ mod store;
 use std::collections::{BTreeMap, BTreeSet};
 use std::num::NonZeroUsize;
 use std::path::PathBuf;
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use bkstate::ids::WorkerId;
@@ -113,7 +114,7 @@ struct Options {
 /// The settings of a run, and its observers.
 struct Run<'a> {
     options: &'a Options,
-    progress: &'a dyn Progress,
+    progress: &'a Arc<dyn Progress>,
     cancel: &'a Cancel,
 }
 
@@ -123,13 +124,13 @@ impl Run<'_> {
     }
 }
 
-impl<'a> Run<'a> {
+impl Run<'_> {
     /// Returns a verifier for comparing trees in this run.
-    fn verifier(&self) -> Verifier<'a> {
+    fn verifier(&self) -> Verifier<'static> {
         Verifier::new()
             .jobs(self.options.jobs)
             .limits(self.options.limits)
-            .progress(self.progress)
+            .progress(Arc::clone(self.progress))
             .cancel(self.cancel.clone())
     }
 }
@@ -194,7 +195,7 @@ fn convert(plan: &Plan, root: Location, run: &Run<'_>) -> Result<Report, Convert
     let root = Root::open_to_write(root)?;
     let mut existing = root.existing(&plan.worker_id)?;
     images::check(plan, &existing, options.blobs)?;
-    let stage = |stage: Stage| progress::stage(progress, stage);
+    let stage = |stage: Stage| progress::stage(&**progress, stage);
     let mut legacy = Legacy::default();
     if mend::is_needed(plan, &existing) {
         let done = stage(Stage::Trees);
@@ -240,7 +241,7 @@ fn convert(plan: &Plan, root: Location, run: &Run<'_>) -> Result<Report, Convert
     match work.stage(&mut places, left, run, &mut report) {
         Ok(written) => {
             // From here on it is faster to continue than to undo.
-            let done = progress::stage(run.progress, Stage::Publish);
+            let done = progress::stage(&**run.progress, Stage::Publish);
             staging.publish(written)?;
             done();
             Ok(report)
@@ -280,7 +281,7 @@ impl Work<'_> {
         let &Self { plan, existing, staging, last_used, .. } = self;
         let trees = self.store_and_unpack(places, left, run, report)?;
         run.check()?;
-        let done = progress::stage(run.progress, Stage::Verify);
+        let done = progress::stage(&**run.progress, Stage::Verify);
         let state = assemble(plan, places, &existing.state, &trees, last_used)?;
         let written = staging.write(&state)?;
         run.check()?;
@@ -307,7 +308,7 @@ impl Work<'_> {
     ) -> Result<BTreeMap<SnapshotIndex, Tree>, ConvertError> {
         let &Self { plan, existing, staging, allowance, .. } = self;
         let site = Site::new(plan, places, existing, staging, allowance, run.options.blobs);
-        let done = progress::stage(run.progress, Stage::Layers);
+        let done = progress::stage(&**run.progress, Stage::Layers);
         blobs::store_documents(&site)?;
         let worked = blobs::store_and_unpack(&site, run)?;
         report.trailing = worked.trailing;
@@ -317,7 +318,7 @@ impl Work<'_> {
         if !run.options.extract {
             return Ok(BTreeMap::new());
         }
-        let done = progress::stage(run.progress, Stage::Settle);
+        let done = progress::stage(&**run.progress, Stage::Settle);
         let mut settled = snapshots::settle(&site, worked.snapshots, run)?;
         report.snapshots = settled.trees.len();
         report.unpacked_bytes = settled.bytes;

@@ -4,6 +4,7 @@ use std::fs::File;
 use std::io::{BufWriter, Write};
 use std::os::fd::AsFd as _;
 use std::path::Path;
+use std::sync::Arc;
 
 use bkstate::digest::Hasher;
 use bkstate::dir::Dir;
@@ -41,6 +42,8 @@ const BUFFER: usize = 256 << 10;
 /// Exports the cache mounts of a stopped daemon.
 ///
 /// ```no_run
+/// use std::sync::Arc;
+///
 /// use oci2bk::mounts::{ExportTo, Exported, ExportedMount, Exporter, MountsError, PackError, Selection};
 /// use oci2bk::{Cancel, Event, Limits, Root};
 ///
@@ -49,7 +52,7 @@ const BUFFER: usize = 256 << 10;
 /// let cancel = Cancel::new();
 /// let show = |event: Event<'_>| println!("{event:?}");
 /// let exporter =
-///     Exporter::new().limits(Limits::default()).progress(&show).cancel(cancel.clone());
+///     Exporter::new().limits(Limits::default()).progress(Arc::new(show)).cancel(cancel.clone());
 /// let Exported { mounts, .. } = match exporter.export(&root, &Selection::default(), to) {
 ///     Err(MountsError::Pack { id, source: PackError::Partial { .. } }) => {
 ///         panic!("{id} needs a daemon")
@@ -62,28 +65,28 @@ const BUFFER: usize = 256 << 10;
 /// # Ok::<(), Box<dyn std::error::Error>>(())
 /// ```
 #[derive(Clone)]
-pub struct Exporter<'p> {
+pub struct Exporter {
     limits: Limits,
-    progress: &'p dyn Progress,
+    progress: Arc<dyn Progress>,
     cancel: Cancel,
 }
 
-impl Default for Exporter<'_> {
+impl Default for Exporter {
     fn default() -> Self {
         Self::new()
     }
 }
 
-impl std::fmt::Debug for Exporter<'_> {
+impl std::fmt::Debug for Exporter {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("Exporter").field("limits", &self.limits).finish_non_exhaustive()
     }
 }
 
-impl<'p> Exporter<'p> {
+impl Exporter {
     /// Creates an exporter with the default limits.
     pub fn new() -> Self {
-        Self { limits: Limits::default(), progress: &Silent, cancel: Cancel::new() }
+        Self { limits: Limits::default(), progress: Arc::new(Silent), cancel: Cancel::new() }
     }
 
     /// Sets the limits on existing layouts.
@@ -95,7 +98,7 @@ impl<'p> Exporter<'p> {
 
     /// Reports events to `progress`.
     #[must_use]
-    pub fn progress(mut self, progress: &'p dyn Progress) -> Self {
+    pub fn progress(mut self, progress: Arc<dyn Progress>) -> Self {
         self.progress = progress;
         self
     }
@@ -203,7 +206,7 @@ fn choose(
 type Done = (Vec<ExportedMount>, Option<Digest>, bool);
 
 struct Job<'j> {
-    exporter: &'j Exporter<'j>,
+    exporter: &'j Exporter,
     state: &'j State,
     files: &'j Files,
     chosen: &'j [RootMount],
@@ -357,7 +360,7 @@ impl Job<'_> {
         progress.event(Event::MountStarted(&work));
         let mut watcher = Watcher {
             work: &work,
-            progress: *progress,
+            progress: &**progress,
             cancel,
             done: 0,
             credentials: Vec::new(),

@@ -3,6 +3,7 @@
 use std::os::fd::AsFd as _;
 use std::os::unix::fs::MetadataExt as _;
 use std::path::PathBuf;
+use std::sync::Arc;
 
 use bkstate::dir::{Dir, DirError};
 use bkstate::ids::{RecordId, WorkerId};
@@ -122,28 +123,28 @@ pub struct ImportedMount {
 ///     .target("v0.16.0".parse::<Target>()?)
 ///     .last_used(oci2bk::Time::UNIX_EPOCH)
 ///     .limits(limits)
-///     .progress(&|_: oci2bk::Event<'_>| {})
+///     .progress(std::sync::Arc::new(|_: oci2bk::Event<'_>| {}))
 ///     .cancel(Cancel::new())
 ///     .import_attached(&exports[0], &Selection::default(), "/var/lib/buildkit")?;
 /// # Ok::<(), Box<dyn std::error::Error>>(())
 /// ```
 #[derive(Clone)]
-pub struct Importer<'p> {
+pub struct Importer {
     existing: Existing,
     target: Target,
     last_used: Option<Time>,
     limits: Limits,
-    progress: &'p dyn Progress,
+    progress: Arc<dyn Progress>,
     cancel: Cancel,
 }
 
-impl Default for Importer<'_> {
+impl Default for Importer {
     fn default() -> Self {
         Self::new()
     }
 }
 
-impl std::fmt::Debug for Importer<'_> {
+impl std::fmt::Debug for Importer {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("Importer")
             .field("existing", &self.existing)
@@ -154,7 +155,7 @@ impl std::fmt::Debug for Importer<'_> {
     }
 }
 
-impl<'p> Importer<'p> {
+impl Importer {
     /// Creates an importer that fails if the root has one of the mounts, for the newest release, within the
     /// default limits.
     pub fn new() -> Self {
@@ -163,7 +164,7 @@ impl<'p> Importer<'p> {
             target: Target::default(),
             last_used: None,
             limits: Limits::default(),
-            progress: &Silent,
+            progress: Arc::new(Silent),
             cancel: Cancel::new(),
         }
     }
@@ -198,7 +199,7 @@ impl<'p> Importer<'p> {
 
     /// Reports events to `progress`.
     #[must_use]
-    pub fn progress(mut self, progress: &'p dyn Progress) -> Self {
+    pub fn progress(mut self, progress: Arc<dyn Progress>) -> Self {
         self.progress = progress;
         self
     }
@@ -410,7 +411,7 @@ impl<'p> Importer<'p> {
         let made = job.owner.map(|owner| make_owned(&top, owner, &worker)).transpose()?;
         let fs = made.as_ref().unwrap_or(&top);
         let (content, entries, bytes) =
-            opened.unpack(job, fs, &worker, allowance, (self.progress, &self.cancel))?;
+            opened.unpack(job, fs, &worker, allowance, (&*self.progress, &self.cancel))?;
         if made.is_some() {
             set_times(&top)?;
         }
@@ -428,7 +429,7 @@ impl<'p> Importer<'p> {
         existing: &state::Existing,
         state: &State,
     ) -> Result<(), MountsError> {
-        let stage = |stage: Stage| progress::stage(self.progress, stage);
+        let stage = |stage: Stage| progress::stage(&*self.progress, stage);
         self.check()?;
         let done = stage(Stage::Verify);
         let written = staging.write(state)?;

@@ -46,7 +46,7 @@ pub(super) fn hash(
         None => Err(read_error(blob, io::ErrorKind::NotFound.into())),
     };
     let sizes: Vec<_> = blobs.iter().map(|(blob, (_, size))| (*blob, *size)).collect();
-    let damage = hash_all(&sizes, open, verifier.jobs, verifier.progress, &|| verifier.check())?;
+    let damage = hash_all(&sizes, open, verifier.jobs, &*verifier.progress, &|| verifier.check())?;
     Ok(Hashed {
         blobs: sizes.len(),
         bytes: sizes.iter().map(|(_, size)| size).sum(),

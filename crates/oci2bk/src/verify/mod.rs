@@ -51,6 +51,7 @@ mod witnesses;
 use std::collections::BTreeSet;
 use std::fmt;
 use std::num::NonZeroUsize;
+use std::sync::Arc;
 
 use bkstate::dir::DirError;
 use bkstate::layers;
@@ -76,6 +77,7 @@ pub use trees::{Difference, TreeDamage};
 ///
 /// ```
 /// use std::num::NonZeroUsize;
+/// use std::sync::Arc;
 ///
 /// use oci2bk::verify::{Counts, Report, VerifyError};
 /// use oci2bk::{CacheExport, Cancel, Converter, Event, Keyring, Limits, Plan, Root, Verifier};
@@ -96,7 +98,7 @@ pub use trees::{Difference, TreeDamage};
 ///     .now("2026-11-29T12:00:00Z".parse()?)
 ///     .jobs(NonZeroUsize::MIN)
 ///     .limits(limits)
-///     .progress(&show)
+///     .progress(Arc::new(show))
 ///     .cancel(cancel.clone());
 ///
 /// let Report { counts, damage, leftovers, .. } = verifier.verify(&root)?;
@@ -115,7 +117,7 @@ pub struct Verifier<'p> {
     against: Option<&'p Plan>,
     pub(crate) jobs: NonZeroUsize,
     pub(crate) limits: Limits,
-    pub(crate) progress: &'p dyn Progress,
+    pub(crate) progress: Arc<dyn Progress>,
     pub(crate) cancel: Cancel,
 }
 
@@ -235,7 +237,7 @@ impl<'p> Verifier<'p> {
             against: None,
             jobs: processors(),
             limits: Limits::default(),
-            progress: &Silent,
+            progress: Arc::new(Silent),
             cancel: Cancel::new(),
         }
     }
@@ -324,7 +326,7 @@ impl<'p> Verifier<'p> {
 
     /// Reports events to `progress`, from several threads.
     #[must_use]
-    pub fn progress(mut self, progress: &'p dyn Progress) -> Self {
+    pub fn progress(mut self, progress: Arc<dyn Progress>) -> Self {
         self.progress = progress;
         self
     }
@@ -431,7 +433,7 @@ impl<'p> Verifier<'p> {
 
     /// Begins a stage; the returned function ends it.
     fn stage(&self, stage: Stage) -> impl FnOnce() {
-        progress::stage(self.progress, stage)
+        progress::stage(&*self.progress, stage)
     }
 
     pub(crate) fn check(&self) -> Result<(), VerifyError> {

@@ -341,7 +341,7 @@ fn what_callers_hold_can_go_to_other_threads() {
     fn goes<T: Send + Sync>() {}
     goes::<oci2bk::CacheExport>();
     goes::<oci2bk::Cancel>();
-    goes::<oci2bk::Converter<'static>>();
+    goes::<oci2bk::Converter>();
     goes::<oci2bk::Keyring>();
     goes::<oci2bk::Plan>();
     goes::<oci2bk::Root>();

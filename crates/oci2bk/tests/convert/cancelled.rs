@@ -1,11 +1,11 @@
 //! A cancelled conversion or verification ends soon, and leaves the root as it was.
 
 use std::path::Path;
-use std::sync::Mutex;
+use std::sync::{Arc, Mutex};
 
 use oci2bk::convert::ConvertError;
 use oci2bk::verify::VerifyError;
-use oci2bk::{Cancel, Event, Plan, Root, Verifier};
+use oci2bk::{Cancel, Event, Plan, Progress, Root, Verifier};
 
 use super::fixture::{self, ALL};
 use super::tree::describe;
@@ -25,18 +25,15 @@ fn word(event: Event<'_>) -> String {
 }
 
 /// Cancels at the event `moment`; records the events before and after it.
-fn cancelling<'a>(
-    moment: &'a str,
-    cancel: &'a Cancel,
-    seen: &'a Mutex<Vec<String>>,
-) -> impl Fn(Event<'_>) + Sync + 'a {
-    move |event| {
+fn cancelling(moment: &str, cancel: &Cancel, seen: &Arc<Mutex<Vec<String>>>) -> Arc<dyn Progress> {
+    let (moment, cancel, seen) = (moment.to_owned(), cancel.clone(), Arc::clone(seen));
+    Arc::new(move |event: Event<'_>| {
         let word = word(event);
         if word == moment {
             cancel.cancel();
         }
         seen.lock().unwrap().push(word);
-    }
+    })
 }
 
 /// Converts the second fixture into `root`, cancelled at `moment`.
@@ -47,12 +44,12 @@ fn convert_until(
 ) -> (Result<(), ConvertError>, Vec<String>) {
     let exports = [ALL[1].export()];
     let plan = Plan::new(&exports, &fixture::keyring(&exports, &[&ALL[1]])).unwrap();
-    let (cancel, seen) = (Cancel::new(), Mutex::default());
+    let (cancel, seen) = (Cancel::new(), Arc::default());
     let progress = cancelling(moment, &cancel, &seen);
-    let converter = converter(extract).progress(&progress).cancel(cancel.clone());
+    let converter = converter(extract).progress(progress).cancel(cancel.clone());
     let result = converter.convert(&plan, root).map(drop);
-    drop(progress);
-    (result, seen.into_inner().unwrap())
+    let seen = seen.lock().unwrap().clone();
+    (result, seen)
 }
 
 #[test]
@@ -123,10 +120,10 @@ fn a_verification_can_be_cancelled_while_it_hashes_and_while_it_compares() {
             moments.push("trees starts");
         }
         for moment in moments {
-            let (cancel, seen) = (Cancel::new(), Mutex::default());
+            let (cancel, seen) = (Cancel::new(), Arc::default());
             let progress = cancelling(moment, &cancel, &seen);
             let verifier = Verifier::new().trees(extract).jobs(TWO);
-            let result = verifier.progress(&progress).cancel(cancel.clone()).verify(&opened);
+            let result = verifier.progress(progress).cancel(cancel.clone()).verify(&opened);
             let error = result.unwrap_err();
             assert!(matches!(error, VerifyError::Cancelled), "{moment}: {error}");
             assert_eq!(error.to_string(), "the verification was cancelled");

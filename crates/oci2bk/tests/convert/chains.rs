@@ -107,7 +107,7 @@ fn a_chain_that_no_step_needs_stays_packed_from_where_it_cannot_be_mounted() {
     );
 }
 
-fn within(limits: Limits) -> Converter<'static> {
+fn within(limits: Limits) -> Converter {
     converter(true).limits(limits)
 }
 

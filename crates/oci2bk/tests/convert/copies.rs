@@ -25,14 +25,14 @@ fn read(copies: &[&Copy]) -> Result<Vec<CacheExport>, ExportError> {
 fn convert(
     exports: &[CacheExport],
     root: &Path,
-    converter: &Converter<'_>,
+    converter: &Converter,
 ) -> Result<Report, ConvertError> {
     let keyring = fixture::keyring(exports, &[&ALL[MANIFEST]]);
     converter.convert(&Plan::new(exports, &keyring).unwrap(), root)
 }
 
 /// Returns the content of the root from the whole cache.
-fn expected(converter: &Converter<'_>) -> String {
+fn expected(converter: &Converter) -> String {
     let (first, second) = (ALL[MANIFEST].copy(), ALL[MANIFEST].copy());
     let root = tempfile::tempdir().unwrap();
     let report = convert(&read(&[&first, &second]).unwrap(), root.path(), converter).unwrap();
@@ -72,8 +72,8 @@ const FAULTS: [Fault; 3] = [
 ];
 
 /// Returns the ways to convert, with each way to store blobs that reads them.
-fn all_ways() -> impl Iterator<Item = Converter<'static>> {
-    let of = |way: Converter<'static>| {
+fn all_ways() -> impl Iterator<Item = Converter> {
+    let of = |way: Converter| {
         [StoreBlobs::Auto, StoreBlobs::Copy].map(|blobs| way.clone().blobs(blobs))
     };
     ways()

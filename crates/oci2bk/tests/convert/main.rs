@@ -35,7 +35,7 @@ use fixture::{ALL, Fixture, can_extract};
 
 const TWO: NonZeroUsize = NonZeroUsize::new(2).unwrap();
 
-fn converter(extract: bool) -> Converter<'static> {
+fn converter(extract: bool) -> Converter {
     Converter::new().extract(extract).jobs(TWO)
 }
 
@@ -44,7 +44,7 @@ fn converted(
     exports: &[CacheExport],
     fixtures: &[&Fixture],
     root: &Path,
-    converter: &Converter<'_>,
+    converter: &Converter,
 ) -> Result<Report, ConvertError> {
     let plan = Plan::new(exports, &fixture::keyring(exports, fixtures)).unwrap();
     converter.convert(&plan, root)
@@ -56,7 +56,7 @@ fn extracting() -> impl Iterator<Item = bool> {
 }
 
 /// Returns the ways to convert that this user can use.
-fn ways() -> impl Iterator<Item = Converter<'static>> {
+fn ways() -> impl Iterator<Item = Converter> {
     extracting().map(converter)
 }
 

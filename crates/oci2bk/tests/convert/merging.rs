@@ -39,7 +39,7 @@ fn names(dir: &Path) -> BTreeSet<PathBuf> {
 }
 
 /// Converts one fixture after the other into a root.
-fn one_after_the_other(fixtures: &[&Fixture], converter: &Converter<'_>) -> TempDir {
+fn one_after_the_other(fixtures: &[&Fixture], converter: &Converter) -> TempDir {
     let root = tempfile::tempdir().unwrap();
     for fixture in fixtures {
         converted(&[fixture.export()], &[fixture], root.path(), converter).unwrap();

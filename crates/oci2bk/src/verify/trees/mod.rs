@@ -197,7 +197,7 @@ pub(super) fn compare(
         check_rights(&scratch, &state.worker).map_err(VerifyError::Rights)?;
     }
     let allowance = Allowance::of_comparison(&verifier.limits);
-    progress::counted(verifier.progress, tasks.iter().map(|(tree, _)| &tree.work));
+    progress::counted(&*verifier.progress, tasks.iter().map(|(tree, _)| &tree.work));
     let damage = in_parallel(&tasks, verifier.jobs.min(MOST_AT_ONCE), |(tree, store)| {
         verifier.check()?;
         let blob = store.blob(&tree.work.digest)?;
@@ -380,7 +380,7 @@ impl<'p> UnpackedLayer<'p> {
         allowance: &Allowance,
     ) -> Result<Vec<TreeDamage>, VerifyError> {
         let Verifier { progress, cancel, .. } = verifier;
-        let unpacking = Unpacking { work: &self.work, before: 0, progress: *progress, cancel };
+        let unpacking = Unpacking { work: &self.work, before: 0, progress: &**progress, cancel };
         let layer = Layer::of(blob, &self.work, self.media_type, self.diff_id);
         let on_others = self.chain.below().next().is_some();
         let placement = if on_others { Placement::Overlay } else { Placement::Base };
