@@ -1,6 +1,7 @@
 //! From a layout to a warm root.
 
 use std::error::Error;
+use std::sync::Arc;
 
 use oci2bk::convert::{Report, check_root};
 use oci2bk::plan::Shortfall;
@@ -30,7 +31,7 @@ impl<E: Error + Classified> From<E> for Failure {
 /// Puts the cache into the root.
 pub(crate) fn run(
     arguments: &Arguments,
-    progress: &dyn Progress,
+    progress: Arc<dyn Progress>,
     cancel: &Cancel,
 ) -> Result<Report, Failure> {
     // The team's own caches: the default limits only keep a broken one from filling the disk.

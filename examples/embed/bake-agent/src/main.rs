@@ -83,8 +83,8 @@ fn main() -> ExitCode {
             return ExitCode::FAILURE;
         }
     };
-    let line = Line::new();
-    let baked = bake::run(&arguments, &line, &signals.cancel);
+    let line = Arc::new(Line::new());
+    let baked = bake::run(&arguments, Arc::<Line>::clone(&line), &signals.cancel);
     line.end();
     let (code, document) = match &baked {
         Ok(report) => (0, Document::baked(report)),

@@ -1,10 +1,14 @@
 //! Converts an upload, on a thread that may block.
 
+use std::sync::Arc;
+
 use oci2bk::convert::Report;
 use oci2bk::limits::{ParseSettingError, Setting};
 use oci2bk::plan::Shortfall;
 use oci2bk::source::{Reference, Source};
-use oci2bk::{CacheExport, Cancel, Converter, Event, FormatError, Keyring, Limits, Plan, text};
+use oci2bk::{
+    CacheExport, Cancel, Converter, ErrorReport, Event, FormatError, Keyring, Limits, Plan, text,
+};
 use serde::Serialize;
 
 use crate::failure::{Failure, ServiceError};
@@ -46,46 +50,56 @@ struct State<'a> {
     disk_bytes: u64,
 }
 
-/// Converts the upload in `workspace`. Returns the workspace, to be kept, and the report.
+/// Converts the upload in `workspace`. Returns the workspace, to be kept, and the document of the state.
 pub(crate) fn convert(
     workspace: Workspace,
     settings: &Settings,
-    cancel: &Cancel,
+    cancel: Cancel,
 ) -> Result<(Workspace, String), Failure> {
-    let Settings { limits, extract } = *settings;
-    let (upload, root, temporary) = (workspace.upload(), workspace.root(), std::env::temp_dir());
-    let hide = |Failure(report): Failure| {
-        let places = [
-            (upload.as_path(), "the upload"),
-            (root.as_path(), "the state"),
-            (workspace.data(), "the service"),
-            (temporary.as_path(), "the service"),
-        ];
-        log(format_args!("{}: {}: {}", workspace.id(), report.kind, report.message));
-        Failure(report.hiding(&places))
-    };
-    let read = || -> Result<Plan, Failure> {
-        let source = Source { path: upload.clone(), reference: Reference::Default };
-        let exports = CacheExport::read_sources(&[source], &limits)?;
-        let mut keyring = Keyring::for_exports(&exports);
-        // Those in the upload. What lies beside it is not the client's.
-        keyring.read_layouts(&exports)?;
-        let mut plan = Plan::new(&exports, &keyring)?;
-        plan.add_images_of(&exports)?;
-        Ok(plan)
-    };
-    let plan = read().map_err(&hide)?;
-    let progress = |event: Event<'_>| {
-        if let Event::StageStarted(stage) = event {
-            log(format_args!("{}: {}", workspace.id(), stage.name()));
-        }
-    };
-    let converter =
-        Converter::new().extract(extract).limits(limits).progress(&progress).cancel(cancel.clone());
-    let report = converter.convert(&plan, &root).map_err(|error| hide(error.into()))?;
+    let converted = plan(&workspace, settings).and_then(|plan| {
+        let id = workspace.id().to_owned();
+        let progress = move |event: Event<'_>| {
+            if let Event::StageStarted(stage) = event {
+                log(format_args!("{id}: {}", stage.name()));
+            }
+        };
+        let converter = Converter::new()
+            .extract(settings.extract)
+            .limits(settings.limits)
+            .progress(Arc::new(progress))
+            .cancel(cancel);
+        let report = converter.convert(&plan, workspace.root())?;
+        Ok((plan, report))
+    });
+    let (plan, report) = converted.map_err(|Failure(error)| {
+        log(format_args!("{}: {}: {}", workspace.id(), error.kind, error.message));
+        Failure(hidden(error, &workspace))
+    })?;
     let state = describe(workspace.id(), &plan, &report).map_err(ServiceError::from)?;
     workspace.finish(&state)?;
     Ok((workspace, state))
+}
+
+fn plan(workspace: &Workspace, settings: &Settings) -> Result<Plan, Failure> {
+    let limits = &settings.limits;
+    let source = Source { path: workspace.upload(), reference: Reference::Default };
+    let exports = CacheExport::read_sources(&[source], limits)?;
+    let mut keyring = Keyring::for_exports(&exports);
+    // Those in the upload. What lies beside it is not the client's.
+    keyring.read_layouts(&exports)?;
+    let mut plan = Plan::new(&exports, &keyring)?;
+    plan.add_images_of(&exports)?;
+    Ok(plan)
+}
+
+/// Returns the error without the paths of this machine.
+fn hidden(error: ErrorReport, workspace: &Workspace) -> ErrorReport {
+    error.hiding(&[
+        (&workspace.upload(), "the upload"),
+        (&workspace.root(), "the state"),
+        (workspace.data(), "the service"),
+        (&std::env::temp_dir(), "the service"),
+    ])
 }
 
 fn describe(id: &str, plan: &Plan, report: &Report) -> Result<String, FormatError> {

@@ -151,6 +151,23 @@ fn a_layer_cannot_write_outside() {
 }
 
 #[test]
+fn a_tree_that_is_deeper_than_the_limit_on_open_files_can_be_deleted() {
+    if !can_extract() {
+        return;
+    }
+    let data = Data::new();
+    let server = Running::start(&data, &[]);
+    let deep = "d/".repeat(2000);
+    let path = archives::pax(&[("path", deep.as_bytes())]);
+    let layer = archives::archive(&[path, archives::dir("d")]);
+    let made = upload(server.address, &caches::of_layer(&caches::gzip(&layer)));
+    sound(&data, &made);
+    assert_eq!(request(server.address, "DELETE", made.location()).status, 204);
+    assert!(data.is_empty());
+    server.end();
+}
+
+#[test]
 fn an_upload_has_a_maximum_size() {
     let data = Data::new();
     let server = Running::start(&data, &["--max-upload=1000"]);
@@ -205,17 +222,25 @@ fn converting(data: &Data, server: &mut Server) -> Upload {
 #[test]
 fn a_dropped_request_cancels_the_conversion_and_leaves_nothing() {
     let data = Data::new();
-    let mut server = Server::start(&data, &[]);
+    let mut server = Server::start(&data, &["--at-once=1"]);
     converting(&data, &mut server).drop_it();
-    // The task still writes, so its directory is still there.
-    let [work] = &data.work()[..] else { panic!("it is gone") };
+    // The task still writes, so its directory is still there, and it has its place: another upload waits.
+    let archive = caches::min();
+    let mut next = Upload::of_size(server.address, archive.len());
+    next.send(&archive);
+    sleep(Duration::from_millis(300));
+    let [work] = &data.work()[..] else { panic!("it is gone, or not alone") };
     let id = work.file_name().unwrap().to_str().unwrap().to_owned();
+
     let server = server.read_log();
-    until(|| data.work().is_empty());
-    assert!(data.is_empty());
+    until(|| !work.exists());
+    sound(&data, &next.answer());
+    assert!(data.work().is_empty());
+    assert_eq!(data.states().len(), 1);
     let log = server.end();
     assert!(log.contains(&format!("{id}: convert.cancelled")), "{log}");
-    assert!(log.ends_with(&format!("{id}: removed\n")), "{log}");
+    assert!(log.contains(&format!("{id}: removed")), "{log}");
+    assert!(!log.contains(&format!("{id}: publish")), "{log}");
 }
 
 #[test]

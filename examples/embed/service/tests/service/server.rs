@@ -98,7 +98,10 @@ pub(crate) struct Server {
 impl Server {
     pub(crate) fn start(data: &Data, options: &[&str]) -> Self {
         let (reader, to_log) = std::io::pipe().unwrap();
-        let mut command = Command::new(env!("CARGO_BIN_EXE_conversion-service"));
+        // The usual limit on open files, which the machine of a test may have raised.
+        let mut command = Command::new("sh");
+        command.args(["-c", r#"ulimit -n 1024 && exec "$0" "$@""#]);
+        command.arg(env!("CARGO_BIN_EXE_conversion-service"));
         command.arg(data.path()).arg("--listen=127.0.0.1:0").args(options);
         if !geteuid().is_root() {
             command.arg("--no-extract");
