@@ -16,6 +16,7 @@ mod routes;
 mod store;
 mod upload;
 
+use std::future::IntoFuture as _;
 use std::io::Write as _;
 use std::net::SocketAddr;
 use std::path::PathBuf;
@@ -31,6 +32,7 @@ use tokio::net::TcpListener;
 use tokio::runtime;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::{Semaphore, watch};
+use tokio::time::sleep;
 
 use crate::convert::Settings;
 use crate::routes::Service;
@@ -61,6 +63,9 @@ struct Arguments {
     #[arg(long)]
     no_extract: bool,
 }
+
+/// How long clients may take to receive their answers when the service ends.
+const LAST_ANSWERS: Duration = Duration::from_secs(5);
 
 fn main() -> ExitCode {
     match run(Arguments::parse()) {
@@ -96,16 +101,25 @@ async fn serve(arguments: Arguments) -> anyhow::Result<()> {
         .await
         .with_context(|| format!("cannot listen on {}", arguments.listen))?;
     log(format_args!("listening on {}", listener.local_addr()?));
-    axum::serve(listener, routes::router(service))
-        .with_graceful_shutdown(async move {
+    let mut has_ended = service.ends.clone();
+    let serving =
+        axum::serve(listener, routes::router(service)).with_graceful_shutdown(async move {
             tokio::select! {
                 _ = interrupt.recv() => {}
                 _ = terminate.recv() => {}
             }
             // Requests that convert are answered at once, so the end does not wait for them.
             let _ = end.send(true);
-        })
-        .await?;
+        });
+    let last_answers = async move {
+        let _ = has_ended.wait_for(|ends| *ends).await;
+        sleep(LAST_ANSWERS).await;
+    };
+    tokio::select! {
+        served = serving.into_future() => served?,
+        // A client that does not go on with its request would hold up the end.
+        () = last_answers => {}
+    }
     Ok(())
 }
 

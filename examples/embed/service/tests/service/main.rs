@@ -11,6 +11,7 @@ mod caches;
 mod client;
 mod server;
 
+use std::io::Write as _;
 use std::path::Path;
 use std::thread::{self, sleep};
 use std::time::Duration;
@@ -256,6 +257,17 @@ fn the_end_of_the_service_cancels_the_conversion_and_leaves_nothing() {
     assert!(status.success(), "{log}");
     assert!(log.contains(": convert.cancelled"), "{log}");
     refused(&data, &answer, 503, "cancelled");
+}
+
+#[test]
+fn a_request_without_an_end_does_not_hold_up_that_of_the_service() {
+    let data = Data::new();
+    let server = Running::start(&data, &[]);
+    let mut request = std::net::TcpStream::connect(server.address).unwrap();
+    request.write_all(b"GET /states HTTP/1.1\r\nHo").unwrap();
+    // The service has the connection when it answers one that came later.
+    assert_eq!(client::request(server.address, "GET", "/states").status, 200);
+    server.end();
 }
 
 #[test]
