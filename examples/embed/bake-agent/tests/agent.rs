@@ -64,8 +64,8 @@ fn a_cache_becomes_a_warm_root() {
     assert_eq!(document["snapshots"].as_u64().unwrap() > 0, geteuid().is_root());
 
     // The last number of layers is that of all of them.
-    let layers = stderr.lines().filter(|line| line.starts_with("layers: "));
-    let last = layers.last().unwrap().split_whitespace().collect::<Vec<_>>();
+    let line = stderr.lines().rfind(|line| line.starts_with("layers: "));
+    let last = line.unwrap().split_whitespace().collect::<Vec<_>>();
     let ["layers:", done, "of", all, "layers,", bytes, "of", all_bytes, "MB"] = last[..] else {
         panic!("{stderr}");
     };
