@@ -6,7 +6,6 @@ use bkstate::usage::{Filters, Totals, Usage};
 use bkstate::{Root, Time};
 use comfy_table::{Table, presets};
 use oci2bk::text::{self, one_line, shortened};
-use serde::Serialize;
 
 use crate::args::{Du, Format};
 use crate::failure::Failure;
@@ -24,8 +23,7 @@ pub(crate) fn run(arguments: &Du) -> Result<(), Failure> {
     }
     usages.retain(|usage| filters.matches(usage));
     if arguments.format == Format::Json {
-        let lines: Result<Vec<_>, _> =
-            usages.iter().map(|usage| text::to_json_line(&Printed::of(usage))).collect();
+        let lines: Result<Vec<_>, _> = usages.iter().map(text::to_json_line).collect();
         return if usages.is_empty() { Ok(()) } else { output::result(&lines?.join("\n")) };
     }
     let mut text = if arguments.verbose { verbose(&usages) } else { table(&usages) };
@@ -34,48 +32,6 @@ pub(crate) fn run(arguments: &Du) -> Result<(), Failure> {
         text += &totals(&usages);
     }
     output::result(text.trim_end())
-}
-
-/// A record, with the field names of `docker buildx du --format json`, and the id of a cache mount. The values are for programs: bytes,
-/// and times.
-#[derive(Debug, Serialize)]
-#[serde(rename_all = "PascalCase")]
-struct Printed<'u> {
-    #[serde(rename = "ID")]
-    id: &'u str,
-    parents: Vec<&'u str>,
-    created_at: Option<Time>,
-    mutable: bool,
-    reclaimable: bool,
-    shared: bool,
-    size: i64,
-    description: &'u str,
-    usage_count: i64,
-    last_used_at: Option<Time>,
-    #[serde(rename = "Type")]
-    record_type: &'u str,
-    /// Not a field of buildx.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    cache_mount: Option<&'u str>,
-}
-
-impl<'u> Printed<'u> {
-    fn of(usage: &'u Usage) -> Self {
-        Self {
-            id: usage.id.as_str(),
-            parents: usage.parents.iter().map(|parent| parent.as_str()).collect(),
-            created_at: usage.created_at,
-            mutable: usage.mutable,
-            reclaimable: !usage.in_use,
-            shared: usage.shared,
-            size: usage.size,
-            description: &usage.description,
-            usage_count: usage.usage_count,
-            last_used_at: usage.last_used_at,
-            record_type: &usage.record_type,
-            cache_mount: usage.cache_mount.as_deref(),
-        }
-    }
 }
 
 fn table(usages: &[Usage]) -> String {

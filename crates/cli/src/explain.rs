@@ -4,14 +4,14 @@ mod error;
 use std::collections::BTreeSet;
 
 use comfy_table::{Table, presets};
+use oci2bk::document::ExplainedBuild;
 use oci2bk::explain::{
-    Cache, Contents, Difference, Explained, Explainer, Explanation, Outcome, Reason, StepIndex,
+    Cache, Contents, Difference, Explained, Explainer, Outcome, Reason, StepIndex,
 };
 use oci2bk::inspect::{Place, find};
 use oci2bk::keys::{self, SourceError};
 use oci2bk::text::{self, one_line, shortened};
 use oci2bk::{CacheExport, Degree, Limits, Root};
-use serde::Serialize;
 
 pub(crate) use error::ExplainError;
 
@@ -34,14 +34,6 @@ const LONGEST_REASON: usize = 160;
 const HOW: &str =
     "provenance of the build that made it, given with --keys, would tell what differs";
 
-/// The result for one of the given builds.
-#[derive(Debug, Serialize)]
-struct Build {
-    description: String,
-    #[serde(flatten)]
-    explanation: Explanation,
-}
-
 pub(crate) fn run(arguments: &Explain) -> Result<(), Failure> {
     let limits = arguments.limits.limits();
     let (mut cache, degree) = read_cache(arguments, &limits)?;
@@ -54,7 +46,7 @@ pub(crate) fn run(arguments: &Explain) -> Result<(), Failure> {
         if let Some(graph) = &source.graph {
             let explanation = explainer.explain(graph).map_err(ExplainError::Explain)?;
             let description = source.description.to_string();
-            builds.push(Build { description, explanation });
+            builds.push(ExplainedBuild { description, explanation });
         }
     }
     if builds.is_empty() {
@@ -105,8 +97,8 @@ fn read_cache(arguments: &Explain, limits: &Limits) -> Result<(Cache, Option<Deg
     Ok((cache, Degree::of_state(&state)))
 }
 
-fn table(build: &Build) -> String {
-    let Build { description, explanation } = build;
+fn table(build: &ExplainedBuild) -> String {
+    let ExplainedBuild { description, explanation } = build;
     let steps = &explanation.steps;
     let mut table = Table::new();
     table.load_style(presets::NOTHING);

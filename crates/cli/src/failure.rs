@@ -21,9 +21,10 @@ use oci2bk::inspect::{InspectError, PlaceError};
 use oci2bk::keys::{AttachError, KeysFileError, SourceError};
 use oci2bk::mounts::MountsError;
 use oci2bk::plan::{Lost, LostReason, PlanError, Requirement, Shortfall, ShortfallKind};
+use oci2bk::prepare::PrepareError;
 use oci2bk::source::ParseSourceError;
 use oci2bk::sparse::SparseError;
-use oci2bk::text;
+use oci2bk::text::{self, with_causes};
 use oci2bk::verify::{MendError, VerifyError};
 use serde::Serialize;
 
@@ -31,9 +32,7 @@ use crate::code::Code;
 use crate::daemon::DaemonError;
 use crate::explain::ExplainError;
 use crate::last_used::EpochError;
-use crate::output::{
-    self, FileError, StdoutError, error_label, hint_label, labelled, note, with_causes,
-};
+use crate::output::{self, FileError, StdoutError, error_label, hint_label, labelled, note};
 use crate::report::why;
 use crate::signals::{CatchError, Signal, Signals};
 
@@ -44,6 +43,8 @@ pub(crate) enum Failure {
     Export(#[from] ExportError),
     #[error(transparent)]
     Input(InputError),
+    #[error(transparent)]
+    Prepare(PrepareError),
     #[error(transparent)]
     Keys(#[from] SourceError),
     #[error(transparent)]
@@ -215,6 +216,18 @@ impl From<InputError> for Failure {
     }
 }
 
+impl From<PrepareError> for Failure {
+    fn from(error: PrepareError) -> Self {
+        match error {
+            PrepareError::Input(error) => error.into(),
+            PrepareError::Keys(error) => Self::Keys(error),
+            PrepareError::Image(error) => Self::Image(error),
+            PrepareError::Plan(error) => Self::Plan(error),
+            error => Self::Prepare(error),
+        }
+    }
+}
+
 impl From<AttachError> for Failure {
     fn from(error: AttachError) -> Self {
         match error {
@@ -258,6 +271,7 @@ impl Failure {
         let own = About::new;
         match self {
             Self::Export(error) => error.about(),
+            Self::Prepare(error) => error.about(),
             Self::Input(error) => error.about(),
             Self::Keys(error) => error.about(),
             Self::Image(error) => error.about(),

@@ -4,11 +4,12 @@ use std::collections::BTreeSet;
 use std::path::Path;
 
 use oci2bk::export::CacheExport;
-use oci2bk::keys::{self, AttachError, Attached, KeySource, KeysFile, SourceError, attach};
+use oci2bk::keys::{AttachError, Attached, KeyPath, KeySource, KeysFile, SourceError, attach};
 use oci2bk::limits::Limits;
 use oci2bk::text;
+use oci2bk::warning::Warning;
 
-use crate::args::{Attach, KeyPath, Keys, KeysCommand};
+use crate::args::{Attach, Keys, KeysCommand};
 use crate::failure::Failure;
 use crate::output::{self, note};
 use crate::warning;
@@ -75,15 +76,11 @@ fn describe(export: &CacheExport, attached: &Attached) -> String {
 }
 
 /// Reads the source that the user named, and warns about a build history without its provenance.
-pub(crate) fn read_source(
-    KeyPath { path, containerd }: &KeyPath,
-    limits: &Limits,
-) -> Result<Vec<KeySource>, SourceError> {
-    let sources = match containerd {
-        Some(containerd) => keys::read_builder(path, containerd, limits)?,
-        None => keys::read_source(path, limits)?,
-    };
-    sources.iter().filter_map(|source| source.unread.as_ref()).for_each(warning::of_unread);
+pub(crate) fn read_source(named: &KeyPath, limits: &Limits) -> Result<Vec<KeySource>, SourceError> {
+    let sources = named.read(limits)?;
+    for history in sources.iter().filter_map(|source| source.unread.as_ref()) {
+        warning::say(&Warning::UnreadHistory { history });
+    }
     Ok(sources)
 }
 
@@ -95,7 +92,7 @@ fn read(named: &[KeyPath], limits: &Limits) -> Result<Vec<KeySource>, Failure> {
     }
     for source in &sources {
         if source.signed {
-            warning::of_signature(&source.description);
+            warning::say(&Warning::Signature { source: &source.description });
         }
         for step in &source.uncomputable {
             note(format_args!(

@@ -7,17 +7,17 @@ use std::path::Path;
 use bkstate::mounts::form;
 use bkstate::root::Location;
 use bkstate::{Root, Time};
+use oci2bk::CacheExport;
+use oci2bk::document::{self, MountsOfLayout, MountsOfRoot};
 use oci2bk::inspect::{Place, find};
 use oci2bk::layout::Layout;
 use oci2bk::mounts::{
-    ExportTo, Exported, ExportedMount, Exporter, Imported, Importer, ListedMount, MountBase,
-    MountsArtifact, MountsError, Outcome, Owner, RootMount, Selection, Wanted, list,
+    ExportTo, Exported, ExportedMount, Exporter, Importer, MountBase, MountsArtifact, MountsError,
+    Outcome, Owner, RootMount, Selection, Wanted, list,
 };
 use oci2bk::source::Source;
 use oci2bk::text::{self, one_line, shortened, size};
-use oci2bk::{CacheExport, Digest};
 use serde::Serialize;
-use serde_json::{Value, json};
 
 use crate::args::{Format, Mounts, MountsCommand, MountsExport, MountsImport, MountsLs, To};
 use crate::failure::Failure;
@@ -39,7 +39,8 @@ fn ls(arguments: &MountsLs) -> Result<(), Failure> {
     let of_root = |location: Location| {
         let root = Root::open(location)?;
         let mounts = list(&root)?;
-        print(arguments.format, || root_table(&mounts), || root_json(root.path(), &mounts))
+        let document = MountsOfRoot { root: root.path(), mounts: &mounts };
+        print(arguments.format, || root_table(&mounts), &document)
     };
     let Some(place) = &arguments.place else {
         return of_root(arguments.daemon.resolve(None)?.location);
@@ -51,7 +52,8 @@ fn ls(arguments: &MountsLs) -> Result<(), Failure> {
             let source = source.on_disk();
             let layout = Layout::open(&source.path, &limits).map_err(MountsError::from)?;
             let all = MountsArtifact::all(&layout).map_err(MountsError::from)?;
-            print(arguments.format, || layout_table(&all), || layout_json(&source, &all))
+            let document = MountsOfLayout { layout: &source.path, artifacts: &all };
+            print(arguments.format, || layout_table(&all), &document)
         }
     }
 }
@@ -59,14 +61,14 @@ fn ls(arguments: &MountsLs) -> Result<(), Failure> {
 fn print(
     format: Format,
     table: impl FnOnce() -> String,
-    json: impl FnOnce() -> Value,
+    document: &impl Serialize,
 ) -> Result<(), Failure> {
     match format {
         Format::Table => {
             let page = table();
             if page.is_empty() { Ok(()) } else { output::result(&page) }
         }
-        Format::Json => output::result(&text::to_json(&json())?),
+        Format::Json => output::result(&text::to_json(document)?),
     }
 }
 
@@ -96,27 +98,6 @@ fn root_table(mounts: &[RootMount]) -> String {
     page.finish()
 }
 
-fn root_json(root: &Path, mounts: &[RootMount]) -> Value {
-    let mounts = mounts.iter().map(|mount| {
-        let base = match &mount.base {
-            MountBase::Record(record) => Some(record),
-            _ => None,
-        };
-        json!({
-            "id": mount.id,
-            "dockerfile": form(&mount.id).name,
-            "namespace": form(&mount.id).namespace,
-            "owner": mount.base.owner(),
-            "from": base,
-            "record": mount.record,
-            "copy": mount.is_copy,
-            "disk_size": mount.size.max(0),
-            "last_used_at": mount.last_used_at,
-        })
-    });
-    json!({"kind": "root", "root": root.to_string_lossy(), "mounts": mounts.collect::<Value>()})
-}
-
 fn base(owner: Option<Owner>) -> MountBase {
     owner.map_or(MountBase::Empty, MountBase::Owned)
 }
@@ -134,43 +115,12 @@ fn layout_table(all: &[MountsArtifact]) -> String {
                 shortened(&words(&mount.id, &base(mount.owner), false), WIDE),
                 size(mount.size),
                 mount.entries.to_string(),
-                blob(artifact, mount).map(|(_, bytes)| size(bytes)).unwrap_or_default(),
+                artifact.blob(mount).map(|(_, bytes)| size(bytes)).unwrap_or_default(),
             ]
         });
         page.table(&heading, ["ID", "FORM", ">SIZE", ">ENTRIES", ">PACKED"], rows);
     }
     page.finish()
-}
-
-fn blob(artifact: &MountsArtifact, mount: &ListedMount) -> Option<(Digest, u64)> {
-    artifact.layers.get(mount.layer).map(|layer| (layer.digest, layer.size))
-}
-
-fn layout_json(source: &Source, all: &[MountsArtifact]) -> Value {
-    let artifacts = all.iter().map(|artifact| {
-        let mounts = artifact.mounts.iter().map(|mount| {
-            let blob = blob(artifact, mount);
-            json!({
-                "id": mount.id,
-                "dockerfile": form(&mount.id).name,
-                "namespace": form(&mount.id).namespace,
-                "owner": mount.owner,
-                "entry_count": mount.entries,
-                "size": mount.size,
-                "diff_id": mount.diff_id,
-                "blob": blob.map(|(digest, _)| digest),
-                "blob_size": blob.map(|(_, size)| size),
-            })
-        });
-        json!({
-            "manifest": artifact.manifest,
-            "subject": artifact.subject,
-            "tags": artifact.tags,
-            "mounts": mounts.collect::<Value>(),
-        })
-    });
-    let layout = source.path.to_string_lossy();
-    json!({"kind": "layout", "layout": layout, "artifacts": artifacts.collect::<Value>()})
 }
 
 fn export(arguments: &MountsExport) -> Result<(), Failure> {
@@ -212,7 +162,9 @@ fn export(arguments: &MountsExport) -> Result<(), Failure> {
     warn_of_export(&exported);
     output::result(&match arguments.format {
         Format::Table => exported_table(&place, &exported),
-        Format::Json => text::to_json(&ExportReport::new(&place, &exported))?,
+        Format::Json => {
+            text::to_json(&document::MountsExport { place: &place, exported: &exported })?
+        }
     })
 }
 
@@ -291,44 +243,6 @@ fn count(mounts: usize) -> String {
     }
 }
 
-#[derive(Serialize)]
-struct ExportReport {
-    place: String,
-    manifest: Option<Digest>,
-    changed: bool,
-    mounts: Vec<Value>,
-    left_out: Vec<Value>,
-}
-
-impl ExportReport {
-    fn new(place: &Path, exported: &Exported) -> Self {
-        let mounts = exported.mounts.iter().map(|mount| {
-            json!({
-                "id": mount.id,
-                "owner": mount.owner,
-                "record": mount.record,
-                "entry_count": mount.entries,
-                "size": mount.bytes,
-                "diff_id": mount.diff_id,
-                "blob": mount.blob.map(|(digest, _)| digest),
-                "blob_size": mount.blob.map(|(_, size)| size),
-                "left_out_count": mount.left_out,
-                "credentials": mount.credentials,
-                "credential_count": mount.credential_count,
-            })
-        });
-        let left_out =
-            exported.left_out.iter().map(|mount| json!({"id": mount.id, "record": mount.record}));
-        Self {
-            place: place.to_string_lossy().into_owned(),
-            manifest: exported.manifest,
-            changed: exported.changed,
-            mounts: mounts.collect(),
-            left_out: left_out.collect(),
-        }
-    }
-}
-
 fn import(arguments: &MountsImport) -> Result<(), Failure> {
     let display = Display::shared(arguments.progress);
     let daemon = arguments.root.resolve()?;
@@ -349,10 +263,10 @@ fn import(arguments: &MountsImport) -> Result<(), Failure> {
         .import(source, &selection, arguments.owner(), daemon.location)
         .map_err(|error| Failure::under(&signals, error))?;
     display.finish();
-    let report = ImportReport::new(&source.to_string(), &imported);
+    let document = document::MountsImport { source: source.to_string(), imported };
     output::result(&match arguments.format {
-        Format::Table => report.lines().join("\n"),
-        Format::Json => text::to_json(&report)?,
+        Format::Table => import_lines(&document).join("\n"),
+        Format::Json => text::to_json(&document)?,
     })
 }
 
@@ -400,70 +314,33 @@ impl<'e> AttachedMounts<'e> {
         &self,
         importer: &Importer,
         location: &Location,
-    ) -> Result<Vec<ImportReport>, MountsError> {
+    ) -> Result<Vec<document::MountsImport>, MountsError> {
         let imported = self.caches.iter().map(|(export, selection)| {
             let imported = importer.import_attached(export, selection, location.clone())?;
-            Ok(imported.map(|imported| ImportReport::new(&export.source.to_string(), &imported)))
+            let source = export.source.to_string();
+            Ok(imported.map(|imported| document::MountsImport { source, imported }))
         });
         imported.filter_map(Result::transpose).collect()
     }
 }
 
-/// The result of an import, as data.
-#[derive(Debug, Serialize)]
-pub(crate) struct ImportReport {
-    root: String,
-    source: String,
-    manifest: Option<Digest>,
-    mounts: Vec<ImportedMount>,
-}
-
-#[derive(Debug, Serialize)]
-struct ImportedMount {
-    id: String,
-    owner: Option<Owner>,
-    outcome: &'static str,
-    record: String,
-    entry_count: u64,
-    size: u64,
-}
-
-impl ImportReport {
-    pub(crate) fn new(source: &str, imported: &Imported) -> Self {
-        let mounts = imported.mounts.iter().map(|mount| ImportedMount {
-            id: mount.id.clone(),
-            owner: mount.owner,
-            outcome: mount.outcome.name(),
-            record: mount.record.to_string(),
-            entry_count: mount.entries,
-            size: mount.bytes,
-        });
-        Self {
-            root: imported.root.to_string_lossy().into_owned(),
-            source: source.to_owned(),
-            manifest: imported.manifest,
-            mounts: mounts.collect(),
-        }
-    }
-
-    /// Returns lines that say what was taken, and from where.
-    pub(crate) fn lines(&self) -> Vec<String> {
-        let from = match self.manifest {
-            Some(manifest) => format!("{}, artifact {manifest}", one_line(&self.source)),
-            None => one_line(&self.source),
+/// Returns lines that say what was taken, and from where.
+pub(crate) fn import_lines(document: &document::MountsImport) -> Vec<String> {
+    let document::MountsImport { source, imported } = document;
+    let from = match imported.manifest {
+        Some(manifest) => format!("{}, artifact {manifest}", one_line(source)),
+        None => one_line(source),
+    };
+    let root = text::path(&imported.root);
+    let mut lines = vec![format!("{} of {from} in {root}", count(imported.mounts.len()))];
+    lines.extend(imported.mounts.iter().map(|mount| {
+        let words = words(&mount.id, &base(mount.owner), false);
+        let words = one_line(&if words.is_empty() { mount.id.clone() } else { words });
+        let content = match mount.outcome {
+            Outcome::Kept => String::new(),
+            _ => format!("  {} in {} entries", size(mount.bytes), mount.entries),
         };
-        let mut lines =
-            vec![format!("{} of {from} in {}", count(self.mounts.len()), one_line(&self.root))];
-        lines.extend(self.mounts.iter().map(|mount| {
-            let words = words(&mount.id, &base(mount.owner), false);
-            let words = one_line(&if words.is_empty() { mount.id.clone() } else { words });
-            let content = if mount.outcome == Outcome::Kept.name() {
-                String::new()
-            } else {
-                format!("  {} in {} entries", size(mount.size), mount.entry_count)
-            };
-            format!("  {words}  {}{content}", mount.outcome)
-        }));
-        lines
-    }
+        format!("  {words}  {}{content}", mount.outcome.name())
+    }));
+    lines
 }

@@ -5,48 +5,20 @@ use std::path::Path;
 use comfy_table::{Table, presets};
 use oci2bk::Degree;
 use oci2bk::convert::{Share, Shares};
-use oci2bk::keys::Keyring;
+use oci2bk::document::{Conversion, Preview, StepCounts};
 use oci2bk::manifest::Style;
 use oci2bk::plan::{Layer, Plan, Step};
+use oci2bk::prepare::Prepared;
 use oci2bk::text::{self, one_line, short_digest, size};
-use serde::Serialize;
 
-use crate::mounts::ImportReport;
-use crate::report::{Destination, KeySource, Report, StepCounts, key_sources, why};
+use crate::mounts::import_lines;
+use crate::report::{destination_lines, why};
 use crate::warmth::advice;
 use crate::warning::all_left_packed;
 
-#[derive(Serialize)]
-struct PrintedPlan<'a> {
-    #[serde(flatten)]
-    plan: &'a Plan,
-    #[serde(flatten)]
-    destination: &'a Destination,
-    complete: bool,
-    warmth: Option<Degree>,
-    key_sources: Vec<KeySource>,
-    shares: Shares,
-}
-
-/// Formats a plan as JSON, for `--dry-run`.
-pub(crate) fn plan_as_json(
-    plan: &Plan,
-    destination: &Destination,
-    keyring: &Keyring,
-    shares: Shares,
-) -> Result<String, oci2bk::FormatError> {
-    let key_sources = key_sources(keyring.sources());
-    let (complete, warmth) = (plan.is_complete(), plan.degree());
-    text::to_json(&PrintedPlan { plan, destination, complete, warmth, key_sources, shares })
-}
-
 /// Formats a plan as text, for `--dry-run`.
-pub(crate) fn plan(
-    plan: &Plan,
-    destination: &Destination,
-    keyring: &Keyring,
-    shares: Shares,
-) -> String {
+pub(crate) fn plan(preview: &Preview<'_>) -> String {
+    let Preview { prepared: Prepared { plan, keyring, .. }, destination, shares, .. } = preview;
     let mut table = Table::new();
     table.load_style(presets::NOTHING);
     table.set_header(["STEP", "LAYER", "SIZE", "CREATED"]);
@@ -60,9 +32,9 @@ pub(crate) fn plan(
     }
     let mut lines: Vec<_> = table.lines().map(|line| line.trim_end().to_owned()).collect();
     lines.push(String::new());
-    lines.extend(key_sources(keyring.sources()).iter().map(|key| {
-        let source = one_line(&key.description);
-        format!("{source}: {} of {} op digests used", key.resolved_count, key.candidate_count)
+    lines.extend(keyring.sources().iter().map(|key| {
+        let source = one_line(&key.description.to_string());
+        format!("{source}: {} of {} op digests used", key.resolved, key.candidates)
     }));
     let bytes: u64 = plan.blobs.values().map(|blob| blob.size).sum();
     lines.push(format!(
@@ -72,8 +44,8 @@ pub(crate) fn plan(
         plan.blobs.len(),
         size(bytes)
     ));
-    lines.extend(already_there(&shares));
-    lines.extend(destination.lines(plan.target));
+    lines.extend(already_there(shares));
+    lines.extend(destination_lines(destination, plan.target));
     lines.join("\n")
 }
 
@@ -134,22 +106,22 @@ pub(crate) fn legacy_note(records: usize, root: &Path) -> Option<String> {
 }
 
 /// Formats the result of a conversion as text.
-pub(crate) fn report(report: &Report) -> String {
-    let stored = &report.stored;
-    let seconds = report.timings.total();
-    let missed = report.misses.iter().any(|miss| miss.certain);
-    let whole = report.lost.is_empty() && report.dropped.is_empty() && !missed;
-    let root = text::path(&report.destination.root);
+pub(crate) fn report(conversion: &Conversion<'_>) -> String {
+    let Conversion { prepared: Prepared { plan, keyring, .. }, report, .. } = conversion;
+    let seconds: f64 = conversion.stage_seconds.values().sum();
+    let missed = plan.misses.iter().any(|miss| miss.certain);
+    let whole = plan.lost.is_empty() && plan.dropped.is_empty() && !missed;
+    let root = text::path(&report.root);
     let steps = || {
-        let StepCounts { converted, total, with_results, .. } = &report.step_counts;
+        let StepCounts { converted, total, with_results, .. } = StepCounts::of(plan);
         format!("  {converted} of {total} steps, {with_results} with a result")
     };
-    let mut lines = match report.warmth {
+    let mut lines = match plan.degree() {
         Some(Degree::Layers) => {
             let mut lines = vec![format!("{root} has warm layers after {seconds:.1} s")];
-            let has_cache = report.sources.iter().any(|source| source.style != Style::Image);
+            let has_cache = plan.sources.iter().any(|source| source.style != Style::Image);
             lines.extend(
-                advice(&report.cache_from, has_cache).iter().map(|line| format!("  {line}")),
+                advice(&conversion.cache_from, has_cache).iter().map(|line| format!("  {line}")),
             );
             lines
         }
@@ -160,39 +132,40 @@ pub(crate) fn report(report: &Report) -> String {
     if there.is_empty() {
         lines.push(format!(
             "  {} layers, {} in {} blobs",
-            report.layer_count,
-            size(stored.blob_size),
-            stored.blob_count
+            plan.layers.len(),
+            size(report.blob_bytes),
+            report.blobs
         ));
     } else {
         lines.extend(there.iter().map(|line| format!("  {line}")));
-        if stored.blob_count > 0 {
-            lines.push(format!("  {} in {} blobs", size(stored.blob_size), stored.blob_count));
+        if report.blobs > 0 {
+            lines.push(format!("  {} in {} blobs", size(report.blob_bytes), report.blobs));
         }
     }
-    if stored.snapshot_count > 0 {
+    if report.snapshots > 0 {
         lines.push(format!(
             "  {} snapshots with {} entries, {} on disk",
-            stored.snapshot_count,
-            stored.entry_count,
-            size(stored.disk_size)
+            report.snapshots,
+            report.entries,
+            size(report.disk_bytes)
         ));
     } else if report.shares.snapshots.existing == 0 {
         lines.push("  not unpacked; the daemon does so when a build needs it".to_owned());
     }
-    lines.extend(report.destination.lines(report.buildkit).iter().map(|line| format!("  {line}")));
+    let destination = destination_lines(&conversion.destination, plan.target);
+    lines.extend(destination.iter().map(|line| format!("  {line}")));
     lines.extend(all_left_packed(&report.left_packed).iter().map(|line| format!("  {line}")));
-    let translated = report.sources.iter().filter(|source| source.translated);
-    lines.extend(translated.filter_map(|source| source.exporter).map(|exporter| {
-        format!("  keys of BuildKit {exporter} translated to {}", report.buildkit)
-    }));
-    let used = report.key_sources.iter().filter(|key| key.resolved_count > 0);
+    let translated = plan.sources.iter().filter(|source| source.translated);
     lines.extend(
-        used.map(|key| {
-            format!("  {} keys from {}", key.resolved_count, one_line(&key.description))
-        }),
+        translated
+            .filter_map(|source| source.exporter)
+            .map(|exporter| format!("  keys of BuildKit {exporter} translated to {}", plan.target)),
     );
-    let mounts = report.mounts.iter().flat_map(ImportReport::lines);
+    let used = keyring.sources().iter().filter(|key| key.resolved > 0);
+    lines.extend(used.map(|key| {
+        format!("  {} keys from {}", key.resolved, one_line(&key.description.to_string()))
+    }));
+    let mounts = conversion.mounts.iter().flat_map(import_lines);
     lines.extend(mounts.map(|line| format!("  {line}")));
     lines.join("\n")
 }

@@ -1,7 +1,7 @@
 //! Advice for a root with layers but without steps.
 
+use oci2bk::Degree;
 use oci2bk::text::one_line;
-use oci2bk::{CacheExport, Degree};
 
 /// The documentation of keys.
 const KEYS_PAGE: &str = concat!(env!("CARGO_PKG_REPOSITORY"), "#why-keys-are-needed");
@@ -20,15 +20,6 @@ pub(crate) fn no_steps_note(degree: Option<Degree>) -> Option<&'static str> {
         "the root has layers and knows no steps; a build learns them from the cache that it imports with \
          --cache-from: explain that one, of which the index is enough",
     )
-}
-
-/// Returns the `--cache-from` value for each cache that BuildKit can read in its current place.
-pub(crate) fn cache_from(exports: &[CacheExport]) -> Vec<String> {
-    let readable = exports.iter().filter(|export| export.layout.is_directory());
-    // The platforms of an image are one cache.
-    let mut words: Vec<_> = readable.map(|export| export.source.attributes()).collect();
-    words.dedup();
-    words
 }
 
 /// Returns the advice of a report for a root that has layers only. `caches` are the `--cache-from` values;

@@ -106,13 +106,14 @@
 //! | [`inputs`] | the same for sources that can be images without a cache |
 //! | [`llb`], [`keys`] | ops and their digests for each release; key sources and the keyring |
 //! | [`image`], [`release`], [`plan`] | base images, differences between releases, and the plan |
+//! | [`prepare`] | all of this in one call, as the command does it |
 //! | [`convert`], [`unpack`] | executing the plan; layers into trees |
 //! | [`mounts`] | cache mounts: listing, exporting and importing them |
 //! | [`sparse`] | the index of caches without their layers, for `--cache-from` |
 //! | [`root`], [`degree`], [`verify`], [`gc`] | the state in a root, its warmth, its damage, and what a daemon will remove |
 //! | [`limits`], [`json`] | limits on the cost of the input |
-//! | [`error_report`] | errors as data |
-//! | [`progress`], [`cancel`] | following the work, and stopping it |
+//! | [`document`], [`error_report`] | reports and errors as data |
+//! | [`progress`], [`warning`], [`cancel`] | following the work, and stopping it |
 //! | [`inspect`], [`explain`], [`text`] | showing the content; the library `graph` draws it |
 //!
 //! [`docs/api`]: https://github.com/oci2bk/oci2bk/blob/main/docs/api
@@ -132,6 +133,7 @@ mod class;
 pub mod config;
 pub mod convert;
 pub mod degree;
+pub mod document;
 pub mod error_report;
 pub mod explain;
 pub mod export;
@@ -152,12 +154,14 @@ mod packing;
 mod parallel;
 mod place;
 pub mod plan;
+pub mod prepare;
 pub mod progress;
 pub mod source;
 pub mod sparse;
 pub mod text;
 pub mod unpack;
 pub mod verify;
+pub mod warning;
 
 pub use bkstate;
 pub use bkstate::root;
@@ -177,6 +181,7 @@ pub use keys::Keyring;
 pub use limits::Limits;
 pub use llb::release::Target;
 pub use plan::Plan;
+pub use prepare::Preparer;
 pub use progress::{Event, Progress};
 pub use source::Source;
 pub use verify::Verifier;

@@ -7,6 +7,7 @@
 //! ```
 //! use oci2bk::text::{
 //!     escaped_json, one_line, page, path, short_digest, shortened, size, to_json, to_json_line,
+//!     with_causes,
 //! };
 //!
 //! assert_eq!(one_line("RUN a\nRUN b\u{1b}[2J"), r"RUN a\nRUN b\u{1b}[2J");
@@ -15,6 +16,8 @@
 //! let digest = oci2bk::Digest::of("");
 //! assert_eq!(short_digest(&digest.to_string()), "e3b0c44298fc");
 //! assert_eq!(size(1_234_567), "1.23 MB");
+//! let error = "x".parse::<oci2bk::Digest>().unwrap_err();
+//! assert!(with_causes(&error).starts_with(&error.to_string()));
 //!
 //! // The lines and columns of a whole page are ours.
 //! assert_eq!(page("a:\tb\n\u{202e}c\n"), "a:\tb\n\\u{202e}c\n");
@@ -27,6 +30,7 @@
 //! ```
 
 use std::borrow::Cow;
+use std::error::Error;
 use std::fmt::Write as _;
 use std::path::Path;
 
@@ -47,6 +51,20 @@ pub fn one_line(text: &str) -> String {
 /// Returns a path in one line, as [`one_line`] does.
 pub fn path(path: &Path) -> String {
     one_line(&path.to_string_lossy())
+}
+
+/// Formats an error and its causes, each once: a message may contain that of its cause.
+pub fn with_causes(error: &dyn Error) -> String {
+    let mut message = error.to_string();
+    let mut source = error.source();
+    while let Some(cause) = source {
+        let text = cause.to_string();
+        if !message.contains(&text) {
+            message = format!("{message}: {text}");
+        }
+        source = cause.source();
+    }
+    message
 }
 
 /// Same as [`one_line`], but at most `width` columns wide: longer text ends with an ellipsis.

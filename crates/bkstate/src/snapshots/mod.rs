@@ -97,6 +97,21 @@ pub enum Kind {
     Committed = 3,
 }
 
+impl Kind {
+    /// Returns its name in reports.
+    ///
+    /// ```
+    /// assert_eq!(bkstate::snapshots::Kind::Committed.name(), "committed");
+    /// ```
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::View => "view",
+            Self::Active => "active",
+            Self::Committed => "committed",
+        }
+    }
+}
+
 /// A snapshot of the overlay snapshotter.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Snapshot {

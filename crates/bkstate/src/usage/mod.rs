@@ -46,6 +46,7 @@
 //!
 //! [`docs/format/usage.md`]: https://github.com/oci2bk/oci2bk/blob/main/docs/format/usage.md
 
+mod data;
 #[cfg(feature = "filters")]
 mod filter;
 mod loaded;
@@ -75,7 +76,8 @@ use crate::time::Time;
 /// The type of a record without a type entry (BuildKit v0.32.2 `client/diskusage.go`).
 const REGULAR: &str = "regular";
 
-/// A daemon's data about one record (BuildKit v0.32.2 `client/diskusage.go` `UsageInfo`).
+/// A daemon's data about one record (BuildKit v0.32.2 `client/diskusage.go` `UsageInfo`). As JSON it has the names of
+/// `docker buildx du --format json`.
 #[derive(Debug, Clone, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Usage {

@@ -13,6 +13,7 @@ use clap::error::{ContextKind, ContextValue, ErrorKind};
 use clap::parser::ValueSource;
 use clap::{Arg, ArgAction, ArgMatches, Args, FromArgMatches, value_parser};
 use oci2bk::image::ImageRef;
+use oci2bk::keys::KeyPath;
 use oci2bk::llb::Platform;
 use oci2bk::mounts::{Selection, Wanted};
 use oci2bk::plan::Requirement;
@@ -21,7 +22,6 @@ use oci2bk::source::{ParseSourceError, Source};
 
 use super::common::{Format, LimitArguments, PROGRESS_VARIABLE, ProgressMode, jobs, more_help};
 use super::daemon::{BUILDER, CONFIG, DaemonArguments, ENGINE};
-use super::key_source::KeyPath;
 use crate::hint::of_word;
 use crate::last_used;
 use layers::Layers;
@@ -74,6 +74,13 @@ pub(crate) struct Convert {
     /// dockerd, if that is found.
     #[arg(long, value_name = "VERSION")]
     pub(crate) buildkit: Option<Target>,
+
+    /// The release of the buildkitd that exported the caches, such as v0.16.0
+    ///
+    /// Without it, it is what the key sources and the names of the steps tell. It decides which steps are said to
+    /// run again with another release, and no key depends on it.
+    #[arg(long, value_name = "VERSION")]
+    pub(crate) exported_by: Option<Target>,
 
     /// Seed an image as if the daemon had pulled it, so that FROM with its digest builds without a registry
     ///

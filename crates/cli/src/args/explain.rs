@@ -4,11 +4,11 @@ use std::ffi::OsString;
 use std::path::PathBuf;
 
 use clap::Args;
+use oci2bk::keys::KeyPath;
 use oci2bk::release::Target;
 
 use super::common::{Format, LimitArguments, more_help};
 use super::daemon::{ENGINE, StorageArguments};
-use super::key_source::KeyPath;
 
 const EXAMPLES: &str = "\
 Examples:

@@ -3,11 +3,11 @@
 use std::ffi::OsString;
 
 use clap::{Args, ValueEnum};
+use oci2bk::keys::KeyPath;
 use oci2bk::release::Target;
 
 use super::common::{LimitArguments, more_help};
 use super::daemon::{ENGINE, StorageArguments};
-use super::key_source::KeyPath;
 
 const EXAMPLES: &str = "\
 Examples:
@@ -45,6 +45,13 @@ pub(crate) struct Inspect {
     /// Steps that it would not find are listed. Refused for a root: its keys are made already.
     #[arg(long, value_name = "VERSION")]
     pub(crate) buildkit: Option<Target>,
+
+    /// The release of the buildkitd that exported the caches, such as v0.16.0
+    ///
+    /// Without it, it is what the key sources and the names of the steps tell. It decides which steps are said to
+    /// run again with another release, and no key depends on it.
+    #[arg(long, value_name = "VERSION")]
+    pub(crate) exported_by: Option<Target>,
 
     #[command(flatten)]
     pub(crate) storage: StorageArguments,

@@ -3,10 +3,10 @@
 use std::path::PathBuf;
 
 use clap::{Args, Subcommand};
+use oci2bk::keys::KeyPath;
 use oci2bk::source::Source;
 
 use super::common::{LimitArguments, more_help};
-use super::key_source::KeyPath;
 
 const EXAMPLES: &str = "\
 Examples:

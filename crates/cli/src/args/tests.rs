@@ -4,6 +4,7 @@ use std::path::PathBuf;
 use clap::error::ErrorKind;
 use clap::{CommandFactory as _, Parser as _};
 use oci2bk::convert::StoreBlobs;
+use oci2bk::keys::KeyPath;
 
 use super::*;
 

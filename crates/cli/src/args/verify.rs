@@ -3,11 +3,11 @@
 use std::num::NonZeroUsize;
 
 use clap::Args;
+use oci2bk::keys::KeyPath;
 use oci2bk::{Source, Target};
 
 use super::common::{Format, LimitArguments, PROGRESS_VARIABLE, ProgressMode, jobs, more_help};
 use super::daemon::{CONTAINERD, ENGINE, RootArguments};
-use super::key_source::KeyPath;
 
 const EXAMPLES: &str = "\
 Examples:
@@ -62,6 +62,13 @@ pub(crate) struct Verify {
     /// By default as for convert.
     #[arg(long, value_name = "VERSION", requires = "against")]
     pub(crate) buildkit: Option<Target>,
+
+    /// The release of the buildkitd that exported the caches, such as v0.16.0
+    ///
+    /// Without it, it is what the key sources and the names of the steps tell. It decides which steps are said to
+    /// run again with another release, and no key depends on it.
+    #[arg(long, value_name = "VERSION")]
+    pub(crate) exported_by: Option<Target>,
 
     #[command(flatten)]
     pub(crate) limits: LimitArguments,

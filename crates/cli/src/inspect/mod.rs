@@ -1,27 +1,28 @@
 //! `oci2bk inspect`.
 
 mod export;
-mod json;
 mod root;
 
 use std::path::Path;
+use std::sync::Arc;
 
 use bkstate::root::Location;
 use graph::Graph;
+use oci2bk::Preparer;
 use oci2bk::export::CacheExport;
 use oci2bk::inspect::{Export, Place, Root, Unread, find};
 use oci2bk::source::Source;
-use oci2bk::text;
-use serde_json::Value;
+use oci2bk::text::{self, with_causes};
+use serde::Serialize;
 
 use crate::args::{Inspect, InspectFormat};
-use crate::convert::keyring;
 use crate::failure::Failure;
 use crate::hint::behind;
 use crate::hint::{of_key_source, of_limit};
 use crate::keys::read_source;
-use crate::output::{self, note, with_causes};
+use crate::output::{self, note};
 use crate::summary::damaged_in;
+use crate::warning::Speaker;
 
 pub(crate) fn run(arguments: &Inspect) -> Result<(), Failure> {
     // With --engine the first word is not a place.
@@ -45,7 +46,12 @@ impl Inspect {
 fn look_into_export(source: &Source, arguments: &Inspect) -> Result<(), Failure> {
     let limits = arguments.limits.limits();
     let exports = CacheExport::read_all(source, &limits)?;
-    let keyring = keyring(&exports, &arguments.keys, &limits)?;
+    let preparer = Preparer::new()
+        .keys(arguments.keys.iter().cloned())
+        .exported_by(arguments.exported_by)
+        .limits(limits)
+        .progress(Arc::new(Speaker));
+    let keyring = preparer.keyring(&exports)?;
     let export = Export::new(&exports, &keyring, arguments.buildkit.unwrap_or_default())?;
     let only = arguments.only();
     let export = match &only {
@@ -53,7 +59,7 @@ fn look_into_export(source: &Source, arguments: &Inspect) -> Result<(), Failure>
         None => export,
     };
     let table = || export::table(&export, only.is_some());
-    print(arguments.format, table, || json::export(&export), || Graph::from(&export))
+    print(arguments.format, table, &export, || Graph::from(&export))
 }
 
 fn look_into_root(location: &Location, arguments: &Inspect) -> Result<(), Failure> {
@@ -75,7 +81,7 @@ fn look_into_root(location: &Location, arguments: &Inspect) -> Result<(), Failur
         None => root,
     };
     let table = || root::table(&root, only.is_some());
-    print(arguments.format, table, || json::root(&root), || Graph::from(&root))
+    print(arguments.format, table, &root, || Graph::from(&root))
 }
 
 fn nothing(arguments: &Inspect, word: &str) -> Failure {
@@ -106,12 +112,12 @@ fn warn(path: &Path, root: &Root) {
 fn print(
     format: InspectFormat,
     table: impl FnOnce() -> String,
-    json: impl FnOnce() -> Value,
+    document: &impl Serialize,
     graph: impl FnOnce() -> Graph,
 ) -> Result<(), Failure> {
     output::result(&match format {
         InspectFormat::Table => table(),
-        InspectFormat::Json => text::to_json(&json())?,
+        InspectFormat::Json => text::to_json(document)?,
         // They end with a line feed.
         InspectFormat::Dot => graph::dot(&graph()).trim_end().to_owned(),
         InspectFormat::Svg => graph::svg(&graph()).trim_end().to_owned(),

@@ -75,7 +75,7 @@ pub(super) fn table(root: &Root, detailed: bool) -> String {
                 snapshot.records.iter().map(|id| short_digest(id.as_str())).collect();
             [
                 short_digest(&snapshot.key),
-                snapshot.kind.map(kind).unwrap_or_default().to_owned(),
+                snapshot.kind.map(Kind::name).unwrap_or_default().to_owned(),
                 snapshot.id.map(|id| id.to_string()).unwrap_or_default(),
                 yes(snapshot.is_there, "yes"),
                 snapshot.parent.as_deref().map(short_digest).unwrap_or_default(),
@@ -272,12 +272,4 @@ fn parents(record: &Record, text: impl Fn(&str) -> String) -> String {
 
 fn nanos(time: Option<i64>) -> Option<Time> {
     time.map(Time::from_unix_nanos)
-}
-
-pub(super) fn kind(kind: Kind) -> &'static str {
-    match kind {
-        Kind::View => "view",
-        Kind::Active => "active",
-        Kind::Committed => "committed",
-    }
 }

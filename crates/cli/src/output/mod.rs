@@ -5,7 +5,6 @@
 
 mod file;
 
-use std::error::Error;
 use std::fmt;
 use std::io::{self, IsTerminal as _, Write as _};
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -75,19 +74,4 @@ pub(crate) fn labelled(label: &str, line: impl fmt::Display) {
 pub(crate) fn labelled_page(label: &str, page: &str) {
     let page = format!("{label}{}\n", text::page(page));
     let _ = io::stderr().lock().write_all(page.as_bytes());
-}
-
-/// Formats an error and its causes on one line.
-pub(crate) fn with_causes(error: &dyn Error) -> String {
-    let mut message = error.to_string();
-    let mut source = error.source();
-    while let Some(cause) = source {
-        let text = cause.to_string();
-        // A message may contain its cause already.
-        if !message.contains(&text) {
-            message = format!("{message}: {text}");
-        }
-        source = cause.source();
-    }
-    message
 }

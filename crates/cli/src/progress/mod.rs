@@ -11,6 +11,8 @@ use std::time::{Duration, Instant};
 use oci2bk::progress::{Event, Progress, Stage};
 
 use crate::args::ProgressMode;
+use crate::output::note;
+use crate::warning;
 use bars::Bars;
 use lines::{Json, Plain};
 
@@ -18,6 +20,8 @@ use lines::{Json, Plain};
 pub(crate) struct Display {
     renderer: Box<dyn Renderer>,
     stages: Mutex<BTreeMap<Stage, Stopwatch>>,
+    /// What has not been said yet: nothing is written between bars.
+    warnings: Mutex<Vec<String>>,
 }
 
 /// One form of progress.
@@ -49,15 +53,24 @@ impl Display {
             ProgressMode::Rawjson => Box::new(Json),
             ProgressMode::Quiet => Box::new(Quiet),
         };
-        Arc::new(Self { renderer, stages: Mutex::default() })
+        Arc::new(Self { renderer, stages: Mutex::default(), warnings: Mutex::default() })
     }
 
-    /// Ends the display and returns the duration of each stage.
-    pub(crate) fn finish(&self) -> Vec<(&'static str, Duration)> {
+    /// Says the warnings that have come since the last time.
+    pub(crate) fn say_warnings(&self) {
+        let mut warnings = self.warnings.lock().unwrap_or_else(PoisonError::into_inner);
+        warnings.drain(..).for_each(note);
+    }
+
+    /// Ends the display and returns the duration of each stage in seconds, to the millisecond.
+    pub(crate) fn finish(&self) -> BTreeMap<&'static str, f64> {
         self.renderer.finish();
+        self.say_warnings();
         let stages = self.stages.lock().unwrap_or_else(PoisonError::into_inner);
         let stopped = stages.iter().filter_map(|(stage, watch)| match watch {
-            Stopwatch::Stopped(elapsed) => Some((stage.name(), *elapsed)),
+            Stopwatch::Stopped(elapsed) => {
+                Some((stage.name(), (elapsed.as_secs_f64() * 1000.0).round() / 1000.0))
+            }
             Stopwatch::Running(_) => None,
         });
         stopped.collect()
@@ -84,11 +97,16 @@ impl Progress for Display {
     fn event(&self, event: Event<'_>) {
         self.time(event);
         self.renderer.render(event);
+        if let Event::Warning(warning) = event {
+            let mut warnings = self.warnings.lock().unwrap_or_else(PoisonError::into_inner);
+            warnings.extend(warning::line(&warning));
+        }
     }
 }
 
 impl Drop for Display {
     fn drop(&mut self) {
         self.renderer.finish();
+        self.say_warnings();
     }
 }

@@ -2,11 +2,9 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use bkstate::Time;
-use bkstate::state::is_ahead;
 use oci2bk::Degree;
 use oci2bk::plan::{Lost, LostReason, Miss, MissReason, Plan, ShortfallKind};
-use oci2bk::release::{Releases, Target, Version};
+use oci2bk::release::{Releases, Target};
 use oci2bk::text::{one_line, size};
 
 use crate::output::note;
@@ -66,30 +64,8 @@ pub(crate) fn of_unused_layers(plan: &Plan) {
     }
 }
 
-/// Warns on stderr about results that are dated after `now`.
-pub(crate) fn of_future(plan: &Plan, now: Time) {
-    let results = plan.steps.iter().flat_map(|step| &step.results);
-    let ahead = results.filter_map(|result| result.created_at.filter(|time| is_ahead(*time, now)));
-    let ahead: Vec<_> = ahead.collect();
-    if let Some(latest) = ahead.iter().max() {
-        note(format_args!(
-            "warning: {} of the results are dated in the future, up to {latest}; until then a daemon prefers \
-             them to what it builds itself",
-            ahead.len()
-        ));
-    }
-}
-
 /// Warns on stderr about the effects of the target's release on the cache.
 pub(crate) fn of_releases(plan: &Plan) {
-    if plan.target.is_presumed() {
-        note(format_args!(
-            "warning: BuildKit {} is newer than {}, the newest known release; its keys are \
-             assumed to be the same",
-            plan.target,
-            Version::NEWEST
-        ));
-    }
     for warning in misses(plan.target, &plan.misses) {
         note(format_args!("warning: {warning}"));
     }

@@ -17,6 +17,10 @@ use super::{CLASSES, Class, Version};
 /// assert_eq!((either.since, either.before), ("0.32.0".parse()?, None));
 /// assert_eq!(Span::of_either(Some(span), None), Some(span));
 ///
+/// // The only possible one, for who knows.
+/// let known = Span::of("0.32.2".parse()?);
+/// assert!(known.contains("0.32.2".parse()?) && !known.contains("0.32.1".parse()?));
+///
 /// // Some features exist only in newer daemons.
 /// assert_eq!(Span::with_cache_debug().to_string(), "v0.24.0 or later");
 /// assert_eq!(Span::with_layer_identity().to_string(), "v0.33.1 or later");
@@ -42,6 +46,13 @@ impl Span {
     /// Returns the release `since`, and all later ones.
     pub const fn since(since: Version) -> Self {
         Self { since, before: None }
+    }
+
+    /// Returns the release `version` alone.
+    pub const fn of(version: Version) -> Self {
+        let Version { major, minor, patch } = version;
+        let next = Version::new(major, minor, patch.saturating_add(1));
+        Self { since: version, before: Some(next) }
     }
 
     /// Returns the daemons with `--save-cache-debug`, which write a `cache-debug.db`

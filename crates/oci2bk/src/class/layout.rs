@@ -13,6 +13,7 @@ use crate::layout::{
 use crate::limits::name;
 use crate::manifest::{ManifestError, SelectError};
 use crate::plan::{BrokenPlan, PlanError};
+use crate::prepare::PrepareError;
 use crate::sparse::SparseError;
 
 impl Classified for TooComplex {
@@ -197,6 +198,18 @@ impl Classified for InputError {
         match self {
             Self::Export(error) => error.about(),
             Self::Image(error) => error.about(),
+        }
+    }
+}
+
+impl Classified for PrepareError {
+    fn about(&self) -> About {
+        match self {
+            Self::Input(error) => error.about(),
+            Self::Keys(error) => error.about(),
+            Self::Image(error) => error.about(),
+            Self::Plan(error) => error.about(),
+            Self::Cancelled => About::new("prepare.cancelled", Class::Cancelled),
         }
     }
 }

@@ -148,8 +148,7 @@ impl Converter {
     /// See [`ConvertError`]. Before publishing, the root stays unchanged. An error while publishing can leave
     /// a part of the plan in the root, which is a sound state; the next conversion completes it.
     pub fn convert(&self, plan: &Plan, root: impl Into<Location>) -> Result<Report, ConvertError> {
-        let Self { options, progress, cancel } = self;
-        convert(plan, root.into(), &Run { options, progress, cancel })
+        convert(plan, root.into(), &self.run())
     }
 
     /// Returns what a conversion of `plan` into `root` would find there and what it would add. Nothing is
@@ -158,7 +157,12 @@ impl Converter {
     /// # Errors
     /// Same as [`check_root`](super::check_root); also if the existing state cannot be read or is damaged.
     pub fn preview(&self, plan: &Plan, root: impl Into<Location>) -> Result<Shares, ConvertError> {
-        preview(plan, root.into(), &self.options)
+        preview(plan, root.into(), &self.run())
+    }
+
+    fn run(&self) -> Run<'_> {
+        let Self { options, progress, cancel } = self;
+        Run { options, progress, cancel }
     }
 }
 

@@ -62,6 +62,7 @@ mod chains;
 mod check;
 mod converter;
 mod copying;
+mod data;
 mod error;
 mod images;
 mod options;
@@ -69,6 +70,7 @@ mod packed;
 mod site;
 mod snapshots;
 mod store;
+mod warnings;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::num::NonZeroUsize;
@@ -141,7 +143,8 @@ impl Options {
     }
 }
 
-/// The result of a conversion.
+/// The result of a conversion. As JSON it is the part of [the document](crate::document::Conversion) that the plan does
+/// not have.
 #[derive(Debug, Clone, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Report {
@@ -192,6 +195,7 @@ fn convert(plan: &Plan, root: Location, run: &Run<'_>) -> Result<Report, Convert
         return Err(ConvertError::NothingToStore);
     }
     plan.check()?;
+    warnings::of_place(plan, &root, &**progress)?;
     let root = Root::open_to_write(root)?;
     let mut existing = root.existing(&plan.worker_id)?;
     images::check(plan, &existing, options.blobs)?;
@@ -225,6 +229,7 @@ fn convert(plan: &Plan, root: Location, run: &Run<'_>) -> Result<Report, Convert
         done();
     }
     let mut report = Report { mended, legacy, ..Report::new(&root, plan, &existing, &places) };
+    warnings::of_existing(&report, &**progress);
     if places.need_no_files() {
         let state = assemble(plan, &places, &existing.state, &BTreeMap::new(), last_used)?;
         if existing.is_all_of(&state) {
@@ -315,6 +320,7 @@ impl Work<'_> {
         report.bad_copies = worked.bad_copies;
         report.unleased = site.unleased();
         done();
+        warnings::of_blobs(report, &**run.progress);
         if !run.options.extract {
             return Ok(BTreeMap::new());
         }
@@ -331,6 +337,7 @@ impl Work<'_> {
         report.left_packed = packed::report(plan, settled.left, &settled.limits);
         report.shares = shares(plan, existing, places);
         done();
+        warnings::of_trees(report, &**run.progress);
         Ok(settled.trees)
     }
 }
@@ -413,8 +420,10 @@ pub fn check_root(root: impl Into<Location>) -> Result<(), ConvertError> {
     }
 }
 
-fn preview(plan: &Plan, root: Location, options: &Options) -> Result<Shares, ConvertError> {
+fn preview(plan: &Plan, root: Location, run: &Run<'_>) -> Result<Shares, ConvertError> {
+    let &Run { options, progress, .. } = run;
     plan.check()?;
+    warnings::of_place(plan, &root, &**progress)?;
     let worker = root.worker().clone();
     let existing = match Root::open_if_there(root)? {
         Some(root) => root.existing(&plan.worker_id)?,

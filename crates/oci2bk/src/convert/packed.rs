@@ -14,6 +14,7 @@ use typed_index_collections::{TiVec, ti_vec};
 
 use crate::index::by_index;
 use crate::plan::{Plan, SnapshotIndex, StepIndex};
+use crate::text::with_causes;
 use crate::unpack::UnpackError;
 
 /// A layer of which the root has only the blob, like a layer that a daemon has not needed yet, although
@@ -58,10 +59,7 @@ impl Serialize for LeftPacked {
 impl PackedReason {
     /// Returns the reason for a layer that cannot be unpacked.
     pub(super) fn of(error: &UnpackError) -> Self {
-        let first: &dyn std::error::Error = error;
-        let errors = std::iter::successors(Some(first), |error| error.source());
-        let messages: Vec<_> = errors.map(ToString::to_string).collect();
-        Self::CannotUnpack(messages.join(": "))
+        Self::CannotUnpack(with_causes(error))
     }
 }
 

@@ -232,9 +232,13 @@ impl Record {
 
     /// Returns the size of its files on disk in bytes, or if unknown, that of its blob.
     pub fn bytes(&self) -> Option<u64> {
-        let known = |bytes: Option<i64>| bytes.and_then(|bytes| u64::try_from(bytes).ok());
         known(self.stored.size).or_else(|| known(self.stored.blob_size))
     }
+}
+
+/// Returns a number of a database, where negative means unknown.
+pub(super) fn known(number: Option<i64>) -> Option<u64> {
+    number.and_then(|number| u64::try_from(number).ok())
 }
 
 impl Root {

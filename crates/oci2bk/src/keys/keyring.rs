@@ -5,7 +5,7 @@ use std::path::Path;
 use std::sync::Arc;
 
 use bkstate::Digest;
-use llb::release::Span;
+use llb::release::{Span, Target};
 use llb::{Encoding, OpDigest, Vertex};
 
 use super::beside;
@@ -122,6 +122,8 @@ pub struct Keyring {
     records: BTreeMap<Digest, Resolved>,
     sources: Vec<SourceSummary>,
     scans: Scans,
+    /// The stated release of the exporter.
+    exporter: Option<Target>,
     /// Number of outputs of ops that were tried.
     tried: u64,
 }
@@ -188,6 +190,31 @@ impl Keyring {
             }
         }
         errors
+    }
+
+    /// States which release of BuildKit exported the caches. No key depends on it, but it tells which steps a
+    /// daemon of another release may not find ([`Plan::misses`](crate::Plan::misses)). It counts as far as the names of the
+    /// records allow for it, together with what the key sources tell.
+    ///
+    /// ```
+    /// use oci2bk::{CacheExport, Keyring, Limits, Plan};
+    ///
+    /// let limits = Limits::default();
+    /// let exports = CacheExport::read_sources(&["fixtures/manifest/cache".parse()?], &limits)?;
+    /// let mut keyring = Keyring::for_exports(&exports);
+    /// keyring.read("fixtures/manifest/keys/image", &limits)?;
+    /// keyring.exported_by("0.32.2".parse::<oci2bk::Target>()?);
+    /// let plan = Plan::for_target(&exports, &keyring, "0.32.2".parse()?)?;
+    /// assert!(plan.misses.is_empty());
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    pub fn exported_by(&mut self, release: impl Into<Option<Target>>) {
+        self.exporter = release.into();
+    }
+
+    /// Returns the stated release of the exporter.
+    pub(crate) fn exporter(&self) -> Option<Target> {
+        self.exporter
     }
 
     /// Tries every output of every candidate and keeps those that name a wanted record.

@@ -11,6 +11,7 @@ use bkstate::Digest;
 use serde::Serialize;
 
 use super::{BlobError, Descriptor, Layout};
+use crate::text::with_causes;
 
 /// A copy of a blob that cannot be used.
 ///
@@ -44,13 +45,7 @@ pub struct BadCopy {
 
 impl BadCopy {
     pub(crate) fn new(blob: Digest, layout: &Layout, error: &dyn Error) -> Self {
-        let mut why = error.to_string();
-        let mut cause = error.source();
-        while let Some(error) = cause {
-            why = format!("{why}: {error}");
-            cause = error.source();
-        }
-        Self { blob, layout: layout.path().to_owned(), why }
+        Self { blob, layout: layout.path().to_owned(), why: with_causes(error) }
     }
 }
 

@@ -233,6 +233,11 @@ pub struct MountsArtifact {
 }
 
 impl MountsArtifact {
+    /// Returns the digest and the size of the blob with the archive of `mount`, in bytes.
+    pub fn blob(&self, mount: &ListedMount) -> Option<(Digest, u64)> {
+        self.layers.get(mount.layer).map(|layer| (layer.digest, layer.size))
+    }
+
     /// Returns the artifacts in `layout`. Those that are referred to but missing, as in a partial copy, are
     /// skipped.
     ///

@@ -54,6 +54,7 @@
 
 mod copy;
 mod credentials;
+mod data;
 mod document;
 mod error;
 mod export;

@@ -40,10 +40,9 @@ impl<'a> Translation<'a> {
     pub(super) fn new(export: &'a CacheExport, keyring: &'a Keyring, target: Target) -> Self {
         let records = &export.config.records;
         let named = named(records, keyring);
-        let exporter = match (named, told(records, keyring)) {
-            (Some(named), Some(told)) => Some(named.within(told)),
-            (named, _) => named,
-        };
+        let stated = keyring.exporter().map(|release| Span::of(release.version()));
+        let told = [told(records, keyring), stated];
+        let exporter = named.map(|named| told.into_iter().flatten().fold(named, Releases::within));
         let names = BTreeMap::new();
         let built_on = scans::built_on(records, keyring);
         let mut translation = Self { records, keyring, target, named, exporter, built_on, names };

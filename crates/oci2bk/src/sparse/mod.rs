@@ -34,6 +34,7 @@
 //! # Ok::<(), Box<dyn std::error::Error>>(())
 //! ```
 
+mod data;
 mod documents;
 mod error;
 mod place;
@@ -41,7 +42,7 @@ mod tags;
 #[cfg(test)]
 mod tests;
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use bkstate::Digest;
 use serde_json::{Value, json};
@@ -62,10 +63,12 @@ use tags::{Tagged, with_tags};
 /// The annotation in the `index.json` of a sparse layout. A directory with it can be replaced.
 pub const ANNOTATION: &str = "dev.oci2bk.sparse";
 
-/// The written layout.
+/// The written layout. As JSON it is what the command prints.
 #[derive(Debug, Clone, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Sparse {
+    /// The directory.
+    pub path: PathBuf,
     /// The caches, in the given order. If two sources name the same cache, it counts once.
     pub caches: Vec<SparseCache>,
     /// Total size of the blobs, in bytes.
@@ -116,7 +119,7 @@ pub fn write(exports: &[CacheExport], path: &Path, limits: &Limits) -> Result<Sp
         digest: cache.export.found.digest,
         source: Source { path: path.to_owned(), reference: cache.reference() },
     });
-    Ok(Sparse { caches: caches.collect(), bytes: documents.bytes() })
+    Ok(Sparse { path: path.to_owned(), caches: caches.collect(), bytes: documents.bytes() })
 }
 
 /// Checks a path as [`write()`] does, without writing.

@@ -59,6 +59,8 @@ pub struct Against {
     pub missing_results: usize,
     /// Results of the caches' steps that only the root has, and that a daemon can have made since.
     pub other_results: usize,
+    /// Records of the caches that are no steps of the plan, usually for lack of a key. They are not compared.
+    pub lost: usize,
 }
 
 /// A contradiction between a root and the caches from which it was made.
@@ -166,7 +168,7 @@ pub(super) fn compare(state: &State, plan: &Plan, used: bool) -> (Against, Vec<A
         keys: &keys,
         used,
         chains: Chains::of(plan),
-        counts: Against { steps: plan.steps.len(), ..Against::default() },
+        counts: Against { steps: plan.steps.len(), lost: plan.lost.len(), ..Against::default() },
         damage: Vec::new(),
     };
     let owners = comparison.owners();

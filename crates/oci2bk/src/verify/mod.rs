@@ -44,6 +44,7 @@
 mod against;
 pub(crate) mod blobs;
 mod damage;
+mod data;
 mod described;
 pub(crate) mod trees;
 mod witnesses;
@@ -51,6 +52,7 @@ mod witnesses;
 use std::collections::BTreeSet;
 use std::fmt;
 use std::num::NonZeroUsize;
+use std::path::PathBuf;
 use std::sync::Arc;
 
 use bkstate::dir::DirError;
@@ -121,10 +123,20 @@ pub struct Verifier<'p> {
     pub(crate) cancel: Cancel,
 }
 
-/// What was verified, and what was found.
+/// What was verified, and what was found. As JSON it is what the command prints.
+///
+/// ```
+/// let mut report = oci2bk::verify::Report::default();
+/// report.root = "/var/lib/buildkit".into();
+/// let json = oci2bk::text::to_json_line(&report)?;
+/// assert!(json.starts_with(r#"{"root":"/var/lib/buildkit","sound":true,"#), "{json}");
+/// # Ok::<(), oci2bk::FormatError>(())
+/// ```
 #[derive(Debug, Default)]
 #[non_exhaustive]
 pub struct Report {
+    /// The root.
+    pub root: PathBuf,
     /// The amounts.
     pub counts: Counts,
     /// The degree of warmth; `None` if the root has no layers, or if a database cannot be read.
@@ -136,6 +148,9 @@ pub struct Report {
     pub leftovers: Vec<Damage>,
     /// How much of the caches is in the root, if there is a [plan to compare with](Verifier::against).
     pub against: Option<Against>,
+    /// Number of legacy layers that were [mended](Verifier::mend), if that was asked for. Everything else is as it was
+    /// before.
+    pub mended: Option<usize>,
 }
 
 /// The amounts in a state. All are zero if a database cannot be read.
@@ -154,8 +169,8 @@ pub struct Counts {
     pub blobs: usize,
     /// Their total size in bytes.
     pub blob_bytes: u64,
-    /// Number of unpacked trees compared with their layers.
-    pub trees: usize,
+    /// Number of unpacked trees compared with their layers, if that was [asked for](Verifier::trees).
+    pub trees: Option<usize>,
     /// Number of records that daemons since v0.33.1 use but do not share with images and caches, because they
     /// depend on layers that an older daemon unpacked ([`bkstate::layers`]). [`Verifier::mend`] changes that.
     pub legacy: usize,
@@ -347,8 +362,8 @@ impl<'p> Verifier<'p> {
     }
 
     /// Verifies the state in `root` with its trees, and gives the legacy layers that pass, with all below
-    /// them, the keys by which daemons since v0.33.1 share them. Returns the report from before that, and the
-    /// number of changed layers. Nothing else is changed, and nothing at all if the databases are damaged.
+    /// them, the keys by which daemons since v0.33.1 share them. The report is from before that, and has the number of
+    /// changed layers. Nothing else is changed, and nothing at all if the databases are damaged.
     ///
     /// ```
     /// use oci2bk::verify::MendError;
@@ -360,7 +375,7 @@ impl<'p> Verifier<'p> {
     /// # Converter::new().extract(false).convert(&plan, &directory)?;
     /// match Verifier::new().mend(&Root::open(&directory)?) {
     ///     // No daemon before v0.33.1 has used a new root.
-    ///     Ok((report, mended)) => assert_eq!((report.counts.legacy, mended), (0, 0)),
+    ///     Ok(report) => assert_eq!((report.counts.legacy, report.mended), (0, Some(0))),
     ///     Err(MendError::Verify(error)) => panic!("the root cannot be read: {error}"),
     ///     Err(error) => panic!("{error}"),
     /// }
@@ -369,13 +384,11 @@ impl<'p> Verifier<'p> {
     ///
     /// # Errors
     /// Same as [`verify`](Self::verify); also if the databases cannot be written.
-    pub fn mend(&self, root: &Root) -> Result<(Report, usize), MendError> {
-        let Findings { report, sound, is_usable } = self.clone().trees(true).look_at(root)?;
-        if report.counts.legacy == 0 || !is_usable {
-            return Ok((report, 0));
-        }
-        let mended = mend_root(root, &sound, self)?;
-        Ok((report, mended))
+    pub fn mend(&self, root: &Root) -> Result<Report, MendError> {
+        let Findings { mut report, sound, is_usable } = self.clone().trees(true).look_at(root)?;
+        let is_needed = report.counts.legacy > 0 && is_usable;
+        report.mended = Some(if is_needed { mend_root(root, &sound, self)? } else { 0 });
+        Ok(report)
     }
 
     fn look_at(&self, root: &Root) -> Result<Findings, VerifyError> {
@@ -385,11 +398,13 @@ impl<'p> Verifier<'p> {
         let verified = root.verify()?;
         let is_usable = verified.damage.iter().all(bkstate::state::Damage::is_harmless);
         let mut report = Report {
+            root: root.path().to_owned(),
             counts: verified.state.as_ref().map(Counts::of).unwrap_or_default(),
             degree: verified.state.as_ref().and_then(Degree::of_state),
             damage: verified.damage.into_iter().map(Damage::State).collect(),
             leftovers: verified.leftovers.into_iter().map(Damage::State).collect(),
             against: None,
+            mended: None,
         };
         done();
         // Blobs and trees are found through the databases.
@@ -421,7 +436,7 @@ impl<'p> Verifier<'p> {
             let done = self.stage(Stage::Trees);
             let compared = trees::compare(&state, &parts, self)?;
             sound = compared.sound();
-            report.counts.trees = compared.trees.len();
+            report.counts.trees = Some(compared.trees.len());
             report.damage.extend(compared.damage.into_iter().map(Damage::Tree));
             compared_trees = compared.trees;
             done();

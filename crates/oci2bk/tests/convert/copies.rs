@@ -1,14 +1,19 @@
 //! Several copies of a cache: a bad copy of a blob does no harm if another is good.
 
+use std::collections::BTreeSet;
 use std::fs;
 use std::path::Path;
+use std::sync::{Arc, Mutex};
 
 use bkstate::Digest;
 use oci2bk::convert::{ConvertError, Converter, Report, StoreBlobs};
 use oci2bk::export::{CacheExport, ExportError};
+use oci2bk::layout::BadCopy;
 use oci2bk::limits::Limits;
 use oci2bk::plan::Plan;
 use oci2bk::source::{Reference, Source};
+use oci2bk::warning::Warning;
+use oci2bk::{Event, Progress};
 
 use super::fixture::{self, ALL, Copy};
 use super::tree::describe;
@@ -72,10 +77,19 @@ const FAULTS: [Fault; 3] = [
 ];
 
 /// Returns the ways to convert, with each way to store blobs that reads them.
+/// Notes the copies of which warnings tell.
+fn noting(warned: &Arc<Mutex<BTreeSet<BadCopy>>>) -> Arc<dyn Progress> {
+    let warned = Arc::clone(warned);
+    Arc::new(move |event: Event<'_>| {
+        if let Event::Warning(Warning::BadCopy { copy }) = event {
+            warned.lock().unwrap().insert(copy.clone());
+        }
+    })
+}
+
 fn all_ways() -> impl Iterator<Item = Converter> {
-    let of = |way: Converter| {
-        [StoreBlobs::Auto, StoreBlobs::Copy].map(|blobs| way.clone().blobs(blobs))
-    };
+    let of =
+        |way: Converter| [StoreBlobs::Auto, StoreBlobs::Copy].map(|blobs| way.clone().blobs(blobs));
     ways()
         .flat_map(of)
         .chain(fixture::can_extract().then(|| converter(true).blobs(StoreBlobs::None)))
@@ -92,7 +106,10 @@ fn a_good_copy_is_taken_wherever_it_is() {
                 blobs.iter().for_each(|blob| make(&bad.blob(blob)));
                 let copies = if bad_first { [&bad, &good] } else { [&good, &bad] };
                 let root = tempfile::tempdir().unwrap();
+                let warned = Arc::new(Mutex::new(BTreeSet::new()));
+                let way = way.clone().progress(noting(&warned));
                 let report = convert(&read(&copies).unwrap(), root.path(), &way).unwrap();
+                assert_eq!(*warned.lock().unwrap(), report.bad_copies, "{fault}");
                 assert!(describe(root.path()) == whole, "{fault}");
                 let passed: Vec<_> = report.bad_copies.iter().map(|bad| bad.blob).collect();
                 if bad_first {

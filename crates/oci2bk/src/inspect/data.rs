@@ -1,14 +1,26 @@
-//! Both views as JSON, with the fields of `docs/reference/json.md`.
+//! Both views as data, with the members of `docs/reference/schemas/inspect-export.json` and `inspect-root.json`.
 
+use bkstate::snapshots::Kind;
 use bkstate::{Time, mounts};
-use oci2bk::inspect::{Export, Record, Root, Warmth, count};
+use serde::ser::{Serialize, Serializer};
 use serde_json::{Map, Value, json};
 
-use super::root::kind;
-use crate::report::key_sources;
-use crate::table::signed;
+use super::root::known;
+use super::{Export, Record, Root, Warmth, count};
 
-pub(super) fn export(export: &Export) -> Value {
+impl Serialize for Export {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        of_export(self).serialize(serializer)
+    }
+}
+
+impl Serialize for Root {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        of_root(self).serialize(serializer)
+    }
+}
+
+fn of_export(export: &Export) -> Value {
     let steps = export.steps.iter().map(|step| {
         let key = step.key.as_ref();
         let links = step.inputs.iter().map(
@@ -56,14 +68,14 @@ pub(super) fn export(export: &Export) -> Value {
         "kind": "export",
         "buildkit": export.target,
         "sources": export.sources,
-        "key_sources": key_sources(&export.keys),
+        "key_sources": export.keys,
         "state_counts": state_counts(count(export.steps.iter().map(|step| step.warmth))),
         "steps": steps.collect::<Value>(),
         "layers": layers.collect::<Value>(),
     })
 }
 
-pub(super) fn root(root: &Root) -> Value {
+fn of_root(root: &Root) -> Value {
     let workers = root.workers.iter().map(|worker| {
         json!({"directory": worker.directory, "id": worker.id, "inspected": worker.is_ours})
     });
@@ -96,12 +108,12 @@ pub(super) fn root(root: &Root) -> Value {
     let snapshots = root.snapshots.iter().map(|snapshot| {
         json!({
             "snapshot_key": snapshot.key,
-            "kind": snapshot.kind.map(kind),
+            "kind": snapshot.kind.map(Kind::name),
             "directory": snapshot.id,
             "present": snapshot.is_there,
             "parent": snapshot.parent,
-            "disk_size": signed(snapshot.bytes),
-            "inode_count": signed(snapshot.inodes),
+            "disk_size": known(snapshot.bytes),
+            "inode_count": known(snapshot.inodes),
             "records": snapshot.records,
         })
     });
@@ -176,8 +188,8 @@ fn record(record: &Record) -> Value {
         "unpacked": record.is_unpacked,
         "blob": stored.blob,
         "media_type": stored.media_type,
-        "blob_size": signed(stored.blob_size),
-        "disk_size": signed(stored.size),
+        "blob_size": known(stored.blob_size),
+        "disk_size": known(stored.size),
         "diff_id": stored.diff_id,
         "layer_identity": stored.layer_identity,
         "chain_id": stored.chain_id,

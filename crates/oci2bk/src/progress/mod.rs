@@ -1,4 +1,4 @@
-//! Progress of a conversion or a verification.
+//! Progress of a conversion, from reading its sources on, or of a verification.
 //!
 //! ```
 //! use std::sync::{Arc, Mutex};
@@ -42,10 +42,13 @@
 //! # Ok::<(), Box<dyn std::error::Error>>(())
 //! ```
 
+mod data;
+
 use bkstate::Digest;
 
 use crate::cancel::Cancel;
 use crate::unpack::Watch;
+use crate::warning::Warning;
 
 /// Receives progress events. It is called from several threads at once. Any function of an [`Event`]
 /// implements it.
@@ -60,10 +63,21 @@ impl<F: Fn(Event<'_>) + Send + Sync> Progress for F {
     }
 }
 
-/// An event during the work.
+/// An event during the work. As JSON it is a line of the command's `--progress rawjson`:
+///
+/// ```
+/// use oci2bk::Event;
+/// use oci2bk::progress::Stage;
+///
+/// let line = oci2bk::text::to_json_line(&Event::StageStarted(Stage::Layers))?;
+/// assert_eq!(line, r#"{"event":"stage-started","stage":"layers"}"#);
+/// # Ok::<(), oci2bk::FormatError>(())
+/// ```
 #[derive(Debug, Clone, Copy)]
 #[non_exhaustive]
 pub enum Event<'a> {
+    /// Something that does not stop the work.
+    Warning(Warning<'a>),
     /// A stage starts.
     StageStarted(Stage),
     /// A stage was successful.
@@ -100,10 +114,17 @@ pub enum Event<'a> {
     MountFinished(&'a MountWork),
 }
 
-/// The stages of a conversion, of a verification, and of the work on cache mounts, in order.
+/// The stages of the preparation of a conversion, of the conversion, of a verification, and of the work on cache
+/// mounts, in order.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 #[non_exhaustive]
 pub enum Stage {
+    /// Reads the caches and the images.
+    Read,
+    /// Reads the key sources, and proves their keys.
+    Keys,
+    /// Makes the plan.
+    Plan,
     /// Hashes the existing blobs of the root.
     Check,
     /// Stores and checks blobs, and unpacks layers.
@@ -126,6 +147,9 @@ impl Stage {
     /// Returns its name in reports.
     pub const fn name(self) -> &'static str {
         match self {
+            Self::Read => "read",
+            Self::Keys => "keys",
+            Self::Plan => "plan",
             Self::Check => "check",
             Self::Layers => "layers",
             Self::Settle => "settle",
