@@ -1,14 +1,14 @@
 //! From a layout to a warm root.
 
 use std::error::Error;
+use std::path::PathBuf;
 use std::sync::Arc;
 
 use oci2bk::convert::{Report, check_root};
 use oci2bk::plan::Shortfall;
+use oci2bk::prepare::Prepared;
 use oci2bk::source::{Reference, Source};
-use oci2bk::{
-    CacheExport, Cancel, Classified, Converter, ErrorReport, Keyring, Limits, Plan, Progress,
-};
+use oci2bk::{Cancel, Classified, Converter, ErrorReport, Limits, Preparer, Progress};
 
 use crate::Arguments;
 
@@ -33,30 +33,29 @@ pub(crate) fn run(
     arguments: &Arguments,
     progress: Arc<dyn Progress>,
     cancel: &Cancel,
-) -> Result<Report, Failure> {
+) -> Result<(Prepared, Report), Failure> {
     // The team's own caches: the default limits only keep a broken one from filling the disk.
     let limits = Limits::default();
     // Before anything is read: whether the daemon still runs, say.
     check_root(&arguments.root)?;
 
     let source = Source { path: arguments.layout.clone(), reference: Reference::Default };
-    let exports = CacheExport::read_sources(&[source], &limits)?;
-    let mut keyring = Keyring::for_exports(&exports);
-    for path in &arguments.keys {
-        keyring.read(path, &limits)?;
-    }
-    keyring.read_layouts(&exports)?;
+    let preparer = Preparer::new()
+        .keys(arguments.keys.iter().map(PathBuf::as_path))
+        .limits(limits)
+        .progress(Arc::clone(&progress))
+        .cancel(cancel.clone());
+    let prepared = preparer.prepare(&[source])?;
 
     // Nothing has been written yet, and the plan tells what the state will lack.
-    let mut plan = Plan::new(&exports, &keyring)?;
-    plan.add_images_of(&exports)?;
-    if !plan.is_complete() {
-        return Err(Failure::Incomplete(plan.shortfalls()));
+    if !prepared.plan.is_complete() {
+        return Err(Failure::Incomplete(prepared.plan.shortfalls()));
     }
     let converter = Converter::new()
         .extract(!arguments.no_extract)
         .limits(limits)
         .progress(progress)
         .cancel(cancel.clone());
-    Ok(converter.convert(&plan, &arguments.root)?)
+    let report = converter.convert(&prepared.plan, &arguments.root)?;
+    Ok((prepared, report))
 }

@@ -2,18 +2,19 @@
 
 use std::io::{self, Write as _};
 
-use oci2bk::ErrorReport;
 use oci2bk::convert::Report;
+use oci2bk::document::{Conversion, Destination};
 use oci2bk::plan::Shortfall;
-use oci2bk::text;
+use oci2bk::prepare::Prepared;
+use oci2bk::{ErrorReport, text};
 use serde::Serialize;
 
 /// What became of a bake.
 #[derive(Debug, Serialize)]
 #[serde(tag = "outcome", rename_all = "kebab-case")]
 pub(crate) enum Document<'a> {
-    /// The root is warm.
-    Baked(Warm),
+    /// The root is warm: the document of the command `oci2bk convert`.
+    Baked(Conversion<'a>),
     /// The state would be less than the cache.
     Incomplete {
         /// What it would lack.
@@ -26,25 +27,10 @@ pub(crate) enum Document<'a> {
     },
 }
 
-/// What is new in the root.
-#[derive(Debug, Serialize)]
-pub(crate) struct Warm {
-    steps: usize,
-    snapshots: usize,
-    blobs: usize,
-    blob_bytes: u64,
-    disk_bytes: u64,
-}
-
 impl<'a> Document<'a> {
-    pub(crate) fn baked(report: &Report) -> Self {
-        Self::Baked(Warm {
-            steps: report.shares.steps.added,
-            snapshots: report.snapshots,
-            blobs: report.blobs,
-            blob_bytes: report.blob_bytes,
-            disk_bytes: report.disk_bytes,
-        })
+    pub(crate) fn baked(prepared: &'a Prepared, report: &'a Report) -> Self {
+        let destination = Destination::new(&prepared.plan, &report.root.as_path().into());
+        Self::Baked(Conversion::new(prepared, destination, report))
     }
 
     /// Prints it as one line.

@@ -5,6 +5,7 @@ use std::io::{self, IsTerminal as _, Write as _};
 use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
+use oci2bk::warning::Warning;
 use oci2bk::{Digest, Event, Progress};
 
 /// How often a terminal shows another number, at most.
@@ -45,6 +46,11 @@ impl Line {
         }
     }
 
+    fn warn(&self, warning: &Warning<'_>) {
+        let start = if self.on_terminal { "\r\x1b[K" } else { "" };
+        let _ = writeln!(io::stderr(), "{start}warning: {warning}");
+    }
+
     fn show(&self, done: &mut Done, is_step: bool) {
         let now = Instant::now();
         let is_due = done.drawn.is_none_or(|drawn| now.duration_since(drawn) >= BETWEEN);
@@ -80,6 +86,7 @@ impl Progress for Line {
         let mut done = self.done.lock().unwrap_or_else(PoisonError::into_inner);
         let mut is_step = true;
         match event {
+            Event::Warning(warning) => return self.warn(&warning),
             Event::StageStarted(stage) => *done = Done { stage: stage.name(), ..Done::default() },
             Event::LayersCounted { layers, to_read } => {
                 (done.of_layers, done.of_bytes) = (layers, to_read);

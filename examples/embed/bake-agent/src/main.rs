@@ -87,7 +87,7 @@ fn main() -> ExitCode {
     let baked = bake::run(&arguments, Arc::<Line>::clone(&line), &signals.cancel);
     line.end();
     let (code, document) = match &baked {
-        Ok(report) => (0, Document::baked(report)),
+        Ok((prepared, report)) => (0, Document::baked(prepared, report)),
         Err(bake::Failure::Incomplete(shortfalls)) => {
             (INCOMPLETE, Document::Incomplete { shortfalls })
         }

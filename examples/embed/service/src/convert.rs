@@ -3,12 +3,12 @@
 use std::sync::Arc;
 
 use oci2bk::convert::Report;
+use oci2bk::document::StepCounts;
 use oci2bk::limits::{ParseSettingError, Setting};
 use oci2bk::plan::Shortfall;
+use oci2bk::prepare::Prepared;
 use oci2bk::source::{Reference, Source};
-use oci2bk::{
-    CacheExport, Cancel, Converter, ErrorReport, Event, FormatError, Keyring, Limits, Plan, text,
-};
+use oci2bk::{Cancel, Converter, ErrorReport, Event, Limits, Plan, Preparer, text};
 use serde::Serialize;
 
 use crate::failure::{Failure, ServiceError};
@@ -43,53 +43,59 @@ struct State<'a> {
     /// Whether builds find everything in it that the cache has.
     complete: bool,
     shortfalls: Vec<Shortfall>,
-    steps: usize,
-    snapshots: usize,
-    blobs: usize,
-    blob_bytes: u64,
-    disk_bytes: u64,
+    step_counts: StepCounts,
+    #[serde(flatten)]
+    report: Report,
 }
 
 /// Converts the upload in `workspace`. Returns the workspace, to be kept, and the document of the state.
 pub(crate) fn convert(
     workspace: Workspace,
     settings: &Settings,
-    cancel: Cancel,
+    cancel: &Cancel,
 ) -> Result<(Workspace, String), Failure> {
-    let converted = plan(&workspace, settings).and_then(|plan| {
-        let id = workspace.id().to_owned();
-        let progress = move |event: Event<'_>| {
-            if let Event::StageStarted(stage) = event {
-                log(format_args!("{id}: {}", stage.name()));
-            }
-        };
-        let converter = Converter::new()
-            .extract(settings.extract)
-            .limits(settings.limits)
-            .progress(Arc::new(progress))
-            .cancel(cancel);
-        let report = converter.convert(&plan, workspace.root())?;
-        Ok((plan, report))
-    });
-    let (plan, report) = converted.map_err(|Failure(error)| {
-        log(format_args!("{}: {}: {}", workspace.id(), error.kind, error.message));
-        Failure(hidden(error, &workspace))
-    })?;
-    let state = describe(workspace.id(), &plan, &report).map_err(ServiceError::from)?;
+    let (plan, mut report) =
+        convert_into(&workspace, settings, cancel).map_err(|Failure(error)| {
+            log(format_args!("{}: {}: {}", workspace.id(), error.kind, error.message));
+            Failure(hidden(error, &workspace))
+        })?;
+    // Where it will be, in the directory of the service.
+    report.root = ["states", workspace.id(), "root"].iter().collect();
+    let state = State {
+        id: workspace.id(),
+        complete: plan.is_complete(),
+        shortfalls: plan.shortfalls(),
+        step_counts: StepCounts::of(&plan),
+        report,
+    };
+    let state = text::to_json_line(&state).map_err(ServiceError::from)?;
     workspace.finish(&state)?;
     Ok((workspace, state))
 }
 
-fn plan(workspace: &Workspace, settings: &Settings) -> Result<Plan, Failure> {
-    let limits = &settings.limits;
+fn convert_into(
+    workspace: &Workspace,
+    settings: &Settings,
+    cancel: &Cancel,
+) -> Result<(Plan, Report), Failure> {
     let source = Source { path: workspace.upload(), reference: Reference::Default };
-    let exports = CacheExport::read_sources(&[source], limits)?;
-    let mut keyring = Keyring::for_exports(&exports);
-    // Those in the upload. What lies beside it is not the client's.
-    keyring.read_layouts(&exports)?;
-    let mut plan = Plan::new(&exports, &keyring)?;
-    plan.add_images_of(&exports)?;
-    Ok(plan)
+    // Keys are in the layout, or nowhere: the upload is alone in its directory.
+    let preparer = Preparer::new().limits(settings.limits).cancel(cancel.clone());
+    let Prepared { plan, .. } = preparer.prepare(&[source])?;
+
+    let id = workspace.id().to_owned();
+    let progress = move |event: Event<'_>| {
+        if let Event::StageStarted(stage) = event {
+            log(format_args!("{id}: {}", stage.name()));
+        }
+    };
+    let converter = Converter::new()
+        .extract(settings.extract)
+        .limits(settings.limits)
+        .progress(Arc::new(progress))
+        .cancel(cancel.clone());
+    let report = converter.convert(&plan, workspace.root())?;
+    Ok((plan, report))
 }
 
 /// Returns the error without the paths of this machine.
@@ -100,17 +106,4 @@ fn hidden(error: ErrorReport, workspace: &Workspace) -> ErrorReport {
         (workspace.data(), "the service"),
         (&std::env::temp_dir(), "the service"),
     ])
-}
-
-fn describe(id: &str, plan: &Plan, report: &Report) -> Result<String, FormatError> {
-    text::to_json_line(&State {
-        id,
-        complete: plan.is_complete(),
-        shortfalls: plan.shortfalls(),
-        steps: report.shares.steps.added,
-        snapshots: report.snapshots,
-        blobs: report.blobs,
-        blob_bytes: report.blob_bytes,
-        disk_bytes: report.disk_bytes,
-    })
 }

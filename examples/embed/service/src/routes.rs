@@ -73,7 +73,7 @@ impl Service {
         let task = spawn_blocking(move || {
             // A conversion that nobody waits for keeps its place until it has ended.
             let _place = place;
-            convert::convert(workspace, &settings, cancel)
+            convert::convert(workspace, &settings, &cancel)
         });
         let (workspace, state) = task.await.map_err(ServiceError::from)??;
         // Without an await: the client is there, and the state is kept, or neither.
