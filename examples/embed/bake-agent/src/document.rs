@@ -14,7 +14,7 @@ use serde::Serialize;
 #[serde(tag = "outcome", rename_all = "kebab-case")]
 pub(crate) enum Document<'a> {
     /// The root is warm: the document of the command `oci2bk convert`.
-    Baked(Conversion<'a>),
+    Baked(Box<Conversion<'a>>),
     /// The state would be less than the cache.
     Incomplete {
         /// What it would lack.
@@ -30,7 +30,7 @@ pub(crate) enum Document<'a> {
 impl<'a> Document<'a> {
     pub(crate) fn baked(prepared: &'a Prepared, report: &'a Report) -> Self {
         let destination = Destination::new(&prepared.plan, &report.root.as_path().into());
-        Self::Baked(Conversion::new(prepared, destination, report))
+        Self::Baked(Box::new(Conversion::new(prepared, destination, report)))
     }
 
     /// Prints it as one line.
