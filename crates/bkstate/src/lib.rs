@@ -10,7 +10,7 @@
 //! let root = Root::open("/var/lib/buildkit")?;
 //! let state = root.state()?;
 //! println!("{} records, {} keys", state.records.by_id.len(), state.solver.links.len());
-//! for damage in root.verify()?.damage {
+//! for damage in root.verify_databases()?.damage {
 //!     println!("{}: {damage}", damage.kind());
 //! }
 //! # Ok::<(), Box<dyn std::error::Error>>(())

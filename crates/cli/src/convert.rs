@@ -15,9 +15,9 @@ use oci2bk::{CacheExport, Converter, Keyring, Preparer};
 
 use crate::args::{Convert, Format, Places};
 use crate::clock;
+use crate::clock::source_date_epoch;
 use crate::failure::Failure;
 use crate::gc;
-use crate::last_used::source_date_epoch;
 use crate::mounts::AttachedMounts;
 use crate::output;
 use crate::progress::Display;

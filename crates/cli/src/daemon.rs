@@ -12,13 +12,17 @@ use bkstate::machine::{Machine, PlaceError};
 use bkstate::root::Location;
 use bkstate::worker::{OwnerMap, Snapshotter, Worker};
 use bkstate::{About, Class, Classified};
+use oci2bk::builder::{Builder, BuilderError, CONTAINER_ROOT, Docker};
 use oci2bk::release::{ParseTargetError, Target};
 
 use crate::args::{
     DaemonArguments, OwnerArguments, RootArguments, SnapshotterName, StorageArguments,
 };
-use crate::builder::{Builder, BuilderError, CONTAINER_ROOT, Docker};
 use crate::snapshotter::{self, ChooseError};
+
+/// Advice for builders without a volume.
+const OTHER_BUILDER: &str =
+    "make a builder with a volume: docker buildx create --driver docker-container --bootstrap";
 
 /// What is known of a daemon.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -120,7 +124,7 @@ impl DaemonError {
     /// Returns hints about the error.
     pub(crate) fn hints(&self) -> Vec<String> {
         match self {
-            Self::Builder(error) => error.hints(),
+            Self::Builder(error) => hints_of_builder(error),
             Self::Unsupported { source: Unsupported::NoOciWorker, .. } => {
                 vec!["give the root of its containerd with --containerd-root".to_owned()]
             }
@@ -145,6 +149,30 @@ impl DaemonError {
     }
 }
 
+/// Returns hints about a builder, one per line.
+fn hints_of_builder(error: &BuilderError) -> Vec<String> {
+    match error {
+        BuilderError::Engine { .. } => vec![
+            "if the engine keeps images in containerd, give --engine in place of --builder"
+                .to_owned(),
+            OTHER_BUILDER.to_owned(),
+        ],
+        BuilderError::Driver { .. } => vec![OTHER_BUILDER.to_owned()],
+        BuilderError::Rootless { .. } => vec![
+            "give the volume that is at /home/user/.local/share/buildkit in the container, with the owners \
+             that --map 0:1000:1,1:100000:65536 gives"
+                .to_owned(),
+        ],
+        BuilderError::NoVolume { builder, .. } => vec![
+            format!("if it is not there, make it: docker buildx create --name {builder}"),
+            format!("if it has not run, start it: docker buildx inspect --bootstrap {builder}"),
+            format!("then stop it: docker buildx stop {builder}"),
+            "if Docker has its data elsewhere, give --docker-root".to_owned(),
+        ],
+        _ => Vec::new(),
+    }
+}
+
 impl RootArguments {
     pub(crate) fn resolve(&self) -> Result<DaemonRoot, DaemonError> {
         self.daemon.resolve(self.root.as_deref())
@@ -164,7 +192,9 @@ impl DaemonArguments {
         let config = config.map(|config| self.owners.allow(config));
         match (&self.builder, &self.config) {
             (Some(name), _) => {
-                let builder = Docker::here(storage.docker_root.clone()).builder(name)?;
+                let docker =
+                    Docker::of_user(|name| std::env::var_os(name), storage.docker_root.clone());
+                let builder = docker.builder(name)?;
                 storage.of_builder(builder, config)
             }
             (None, Some(path)) => {
@@ -260,7 +290,7 @@ impl StorageArguments {
         builder: Builder,
         config: Option<DaemonConfig>,
     ) -> Result<DaemonRoot, DaemonError> {
-        let Builder { name, root, config: own } = builder;
+        let Builder { name, root, config: own, .. } = builder;
         let own = own.as_deref().map(DaemonConfig::from_toml).transpose();
         let config = match (config, own) {
             (Some(config), _) => config,
@@ -307,5 +337,34 @@ fn supported(
     match config.unsupported {
         Some(source) => Err(DaemonError::Unsupported { whose: whose(), source }),
         None => Ok(config),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn hints(error: BuilderError) -> Vec<String> {
+        DaemonError::from(error).hints()
+    }
+
+    #[test]
+    fn a_builder_that_cannot_be_used_has_hints() {
+        let (builder, root) = ("ci".to_owned(), PathBuf::from("/volume"));
+        let of_new = hints(BuilderError::NoVolume { builder: builder.clone(), root });
+        assert!(of_new[0].ends_with("docker buildx create --name ci"), "{of_new:?}");
+        assert!(of_new[1].ends_with("docker buildx inspect --bootstrap ci"), "{of_new:?}");
+        assert!(of_new[2].ends_with("docker buildx stop ci"), "{of_new:?}");
+        assert!(of_new[3].ends_with("give --docker-root"), "{of_new:?}");
+
+        let of_engine = hints(BuilderError::Engine { builder: builder.clone() });
+        assert!(of_engine[0].ends_with("give --engine in place of --builder"));
+        assert!(
+            of_engine[1].ends_with("docker buildx create --driver docker-container --bootstrap")
+        );
+
+        let image = "moby/buildkit:rootless".to_owned();
+        let of_rootless = hints(BuilderError::Rootless { builder, image });
+        assert!(of_rootless[0].contains("/home/user/.local/share/buildkit"), "{of_rootless:?}");
     }
 }

@@ -82,7 +82,7 @@ fn read_cache(arguments: &Explain, limits: &Limits) -> Result<(Cache, Option<Deg
     };
     let target = daemon.target(arguments.buildkit)?;
     let root = Root::open(daemon.location)?;
-    let verified = root.verify().map_err(ExplainError::State)?;
+    let verified = root.verify_databases().map_err(ExplainError::State)?;
     let Some(state) = verified.state else {
         let root = root.path().to_owned();
         return Err(Failure::Damaged { root, limits: BTreeSet::new() });

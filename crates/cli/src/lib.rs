@@ -7,7 +7,6 @@
 //! not a stable interface.
 
 mod args;
-mod builder;
 mod clock;
 mod code;
 mod convert;
@@ -20,7 +19,6 @@ mod generate;
 mod hint;
 mod inspect;
 mod keys;
-mod last_used;
 mod mounts;
 mod output;
 mod progress;

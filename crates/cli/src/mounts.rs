@@ -20,8 +20,8 @@ use oci2bk::text::{self, one_line, shortened, size};
 use serde::Serialize;
 
 use crate::args::{Format, Mounts, MountsCommand, MountsExport, MountsImport, MountsLs, To};
+use crate::clock::source_date_epoch;
 use crate::failure::Failure;
-use crate::last_used::source_date_epoch;
 use crate::output::{self, NewFile, note};
 use crate::progress::Display;
 use crate::signals::Signals;

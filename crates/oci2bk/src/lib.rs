@@ -108,8 +108,10 @@
 //! | [`image`], [`release`], [`plan`] | base images, differences between releases, and the plan |
 //! | [`prepare`] | all of this in one call, as the command does it |
 //! | [`convert`], [`unpack`] | executing the plan; layers into trees |
+//! | [`last_used`] | when a state counts as used, as people write it |
 //! | [`mounts`] | cache mounts: listing, exporting and importing them |
 //! | [`sparse`] | the index of caches without their layers, for `--cache-from` |
+//! | [`builder`] | the root of a builder of docker buildx |
 //! | [`root`], [`degree`], [`verify`], [`gc`] | the state in a root, its warmth, its damage, and what a daemon will remove |
 //! | [`limits`], [`json`] | limits on the cost of the input |
 //! | [`document`], [`error_report`] | reports and errors as data |
@@ -128,6 +130,7 @@
 )]
 mod archives;
 mod assemble;
+pub mod builder;
 pub mod cancel;
 mod class;
 pub mod config;
@@ -144,6 +147,7 @@ pub mod inputs;
 pub mod inspect;
 pub mod json;
 pub mod keys;
+pub mod last_used;
 pub mod layout;
 pub mod limits;
 pub mod manifest;

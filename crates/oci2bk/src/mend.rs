@@ -217,7 +217,7 @@ pub(crate) fn mend_root(
     }
     let staging = Staging::begin(root, &existing)?;
     let written = staging.write(&existing.state)?;
-    let found = staging.parts(&written)?.verify().map_err(VerifyError::from)?;
+    let found = staging.parts(&written)?.verify_databases().map_err(VerifyError::from)?;
     if let Some(damage) = existing.new_damage(found).into_iter().next() {
         return Err(MendError::Damaged { damage: damage.into() });
     }

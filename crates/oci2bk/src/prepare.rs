@@ -7,7 +7,7 @@
 //! use std::sync::{Arc, Mutex};
 //!
 //! use oci2bk::prepare::{PrepareError, Prepared};
-//! use oci2bk::{Cancel, Class, Classified as _, Event, Limits, Preparer};
+//! use oci2bk::{Cancel, Class, Classified as _, Event, Limits, Preparer, Target, Time};
 //!
 //! let stages = Arc::new(Mutex::new(Vec::new()));
 //! let noted = Arc::clone(&stages);
@@ -16,14 +16,14 @@
 //!         noted.lock().unwrap().push(stage.name());
 //!     }
 //! };
-//! let cancel = Cancel::new();
+//! let (cancel, release) = (Cancel::new(), "0.32.2".parse::<Target>()?);
 //! let preparer = Preparer::new()
 //!     .keys(["fixtures/index/keys/provenance.json"])
-//!     .images(["fixtures/manifest/keys/image".into()])
+//!     .images(["fixtures/manifest/keys/image".parse()?])
 //!     .platforms(["linux/amd64".parse()?])
-//!     .target("0.32.2".parse()?)
-//!     .exported_by("0.32.2".parse()?)
-//!     .now("2026-11-29T12:00:00Z".parse()?)
+//!     .target(release)
+//!     .exported_by(release)
+//!     .now("2026-11-29T12:00:00Z".parse::<Time>()?)
 //!     .limits(Limits::default())
 //!     .progress(Arc::new(note))
 //!     .cancel(cancel.clone());

@@ -28,7 +28,7 @@ use crate::{Class, Classified as _};
 /// assert_eq!(root.path(), path);
 /// assert!(root.open_part(Part::Worker)?.is_none());
 /// assert_eq!(root.bases().root().path(), path);
-/// assert!(matches!(root.verify(), Err(VerifyError::NoState { .. })));
+/// assert!(matches!(root.verify_databases(), Err(VerifyError::NoState { .. })));
 /// assert!(root.parts().is_err() && root.state().is_err() && root.usage().is_err());
 /// let existing = root.existing(&WorkerId::derive("worker"))?;
 /// assert!(existing.blobs.is_empty());

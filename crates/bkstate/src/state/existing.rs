@@ -82,7 +82,7 @@ use crate::worker::{Part, StateFile, Worker, databases, is_made};
 /// assert!(existing.unpacked().is_some_and(|trees| trees.find(2).is_ok_and(|found| found.fs)));
 /// assert!(existing.trees.contains(&2) && !existing.trees.contains(&3));
 /// assert!(existing.unshared().is_empty());
-/// assert!(existing.new_damage(root.verify()?).is_empty());
+/// assert!(existing.new_damage(root.verify_databases()?).is_empty());
 /// existing.remove_leftovers()?;
 /// assert!(!trees.join("3").exists());
 ///
@@ -242,7 +242,7 @@ impl Existing {
         let places = Places::of(root)?;
         let stale = places.missing()?;
         places.refuse_former_records(&stale)?;
-        let found = places.parts(&stale, worker_id)?.verify()?;
+        let found = places.parts(&stale, worker_id)?.verify_databases()?;
         if let Some(state) = &found.state {
             places.check_metadata(state)?;
         }

@@ -74,11 +74,11 @@
 //! let staging = Staging::begin(&root, &existing)?;
 //! staging.blobs().create_blob(&blob)?.write_all(layer)?;
 //! let written: Written = staging.write(&state)?;
-//! let expected = staging.parts(&written)?.verify()?;
+//! let expected = staging.parts(&written)?.verify_databases()?;
 //! assert!(expected.damage.is_empty(), "{:?}", expected.damage);
 //! staging.publish(written)?;
 //!
-//! let Verified { state: found, damage, leftovers, used, .. } = root.verify()?;
+//! let Verified { state: found, damage, leftovers, used, .. } = root.verify_databases()?;
 //! assert_eq!(found, Some(state.clone()));
 //! assert!(damage.is_empty() && leftovers.is_empty() && !used);
 //!
@@ -118,7 +118,7 @@
 //! let mut parts = Parts::of_root(&root)?;
 //! parts.solver = None;
 //! parts.worker_id = worker_id;
-//! let verified = parts.verify()?;
+//! let verified = parts.verify_databases()?;
 //! assert!(verified.damage.is_empty());
 //! assert_eq!(verified.state.map(|state| state.worker_id), Some(WorkerId::derive("another")));
 //!
@@ -127,7 +127,7 @@
 //! let Parts { kept, .. } = root.parts()?;
 //! let places: Vec<DatabasePlace> = kept;
 //! assert_eq!(places.len(), 2, "the other is that of --save-cache-debug");
-//! let damage = root.verify()?.damage;
+//! let damage = root.verify_databases()?.damage;
 //! assert!(matches!(&damage[..], [Damage::Database(DatabaseDamage::NotADatabase { .. })]));
 //! fs::remove_file(temp.path().join("history.db"))?;
 //!
@@ -155,7 +155,7 @@ pub use staging::{Scratch, Staging, StagingError};
 pub use verify::{
     AccessDamage, ContentDamage, Damage, DatabaseDamage, DirectoryDamage, FutureDate, History,
     LeaseDamage, Parts, RecordDamage, SnapshotDamage, SolverDamage, Verified, VerifyError,
-    WorkerName, dated_ahead, is_ahead, verify,
+    WorkerName, dated_ahead, is_ahead, verify_databases,
 };
 
 use std::collections::BTreeSet;
@@ -238,7 +238,7 @@ impl State {
 
 /// Operations on the state in a root.
 impl Root {
-    /// Reads the databases of the state. To check whether they are sound, [verify](Self::verify) it.
+    /// Reads the databases of the state. To check whether they are sound, [verify](Self::verify_databases) it.
     ///
     /// # Errors
     /// Returns an error if one of them is missing, damaged or of an unknown format.
@@ -262,11 +262,11 @@ impl Root {
         Parts::of_root(self)
     }
 
-    /// Verifies the state, see [`verify()`].
+    /// Verifies the state, see [`verify_databases`].
     ///
     /// # Errors
     /// Returns an error if there is no state, or a part of it cannot be examined.
-    pub fn verify(&self) -> Result<Verified, VerifyError> {
-        verify(self)
+    pub fn verify_databases(&self) -> Result<Verified, VerifyError> {
+        verify_databases(self)
     }
 }

@@ -207,7 +207,7 @@ impl Root {
     /// Returns an error if there is no state, a database cannot be read, or a directory that must be measured
     /// cannot be read.
     pub fn usage(&self) -> Result<Vec<Usage>, UsageError> {
-        let verified = self.verify()?;
+        let verified = self.verify_databases()?;
         // Damage elsewhere in the state does not affect what its daemon would list.
         let Some(state) = verified.state else {
             return Err(UsageError::Damaged {

@@ -117,7 +117,7 @@ fn a_worker_with_other_names_has_its_state_at_its_own_places() {
     staging.blobs().create_blob(&Digest::of("layer")).unwrap().write_all(b"layer").unwrap();
     staging.trees().create_snapshot(1).unwrap();
     let written = staging.write(&state).unwrap();
-    assert_eq!(staging.parts(&written).unwrap().verify().unwrap().damage.len(), 0);
+    assert_eq!(staging.parts(&written).unwrap().verify_databases().unwrap().damage.len(), 0);
     staging.publish(written).unwrap();
 
     let hex = Digest::of("layer").hex().to_string();
@@ -143,7 +143,7 @@ fn a_worker_with_other_names_has_its_state_at_its_own_places() {
         ]
     );
     assert_eq!(root.state().unwrap(), state);
-    let verified = root.verify().unwrap();
+    let verified = root.verify_databases().unwrap();
     assert!(verified.damage.is_empty() && verified.leftovers.is_empty(), "{:?}", verified.damage);
     assert_eq!(root.usage().unwrap().len(), 1);
     assert!(root.existing(&WorkerId::derive("unused")).unwrap().is_all_of(&state));
@@ -167,7 +167,7 @@ fn a_worker_with_other_names_has_its_state_at_its_own_places() {
     );
     let message = "holds the state of another worker (runc-other)";
     assert!(refused.to_string().contains(message), "{refused}");
-    let refused = root.verify().unwrap_err();
+    let refused = root.verify_databases().unwrap_err();
     assert!(
         matches!(&refused, VerifyError::OtherWorker { found, .. } if found == "runc-other"),
         "{refused}"

@@ -22,8 +22,8 @@ use oci2bk::source::{ParseSourceError, Source};
 
 use super::common::{Format, LimitArguments, PROGRESS_VARIABLE, ProgressMode, jobs, more_help};
 use super::daemon::{BUILDER, CONFIG, DaemonArguments, ENGINE};
+use crate::clock;
 use crate::hint::of_word;
-use crate::last_used;
 use layers::Layers;
 use usage::{USAGE, refusal};
 
@@ -174,7 +174,7 @@ pub(crate) struct Convert {
     ///
     /// TIME is a time such as 2027-06-30T00:00:00Z, @SECONDS since 1970, or now. By default it is
     /// SOURCE_DATE_EPOCH, or when the newest part of the cache was made.
-    #[arg(long, value_name = "TIME", value_parser = last_used::parse)]
+    #[arg(long, value_name = "TIME", value_parser = clock::parse)]
     pub(crate) last_used: Option<Time>,
 
     #[command(flatten)]

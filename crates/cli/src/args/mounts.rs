@@ -12,7 +12,7 @@ use oci2bk::source::{ParseSourceError, Reference, Source};
 
 use super::common::{Format, LimitArguments, PROGRESS_VARIABLE, ProgressMode, more_help};
 use super::daemon::{BUILDER, CONFIG, DaemonArguments, ENGINE, RootArguments};
-use crate::last_used;
+use crate::clock;
 
 const EXAMPLES: &str = "\
 Examples:
@@ -224,7 +224,7 @@ pub(crate) struct MountsImport {
     ///
     /// TIME has the forms that convert takes. By default it is SOURCE_DATE_EPOCH, or unknown: garbage collection
     /// then counts from its first look at them.
-    #[arg(long, value_name = "TIME", value_parser = last_used::parse)]
+    #[arg(long, value_name = "TIME", value_parser = clock::parse)]
     pub(crate) last_used: Option<Time>,
 
     /// How to show progress on stderr

@@ -2,6 +2,7 @@
 
 use bkstate::{About, Class, Classified};
 
+use crate::builder::BuilderError;
 use crate::convert::ConvertError;
 use crate::inspect::{BuildsError, InspectError, PlaceError, Unread};
 use crate::limits::name;
@@ -126,6 +127,26 @@ impl Classified for Unread {
         match self {
             Self::Names(error) => error.about(),
             Self::Builds(error) => error.about(),
+        }
+    }
+}
+
+impl Classified for BuilderError {
+    /// A builder that is on another machine, or has no state, is an unusable place.
+    fn about(&self) -> About {
+        match self {
+            Self::Place(error) => error.about(),
+            Self::Name(_) => About::new("builder.name", Class::Io),
+            Self::Driver { .. } => About::new("builder.driver", Class::Io),
+            Self::Engine { .. } => About::new("builder.engine", Class::Io),
+            Self::Remote { .. } => About::new("builder.remote", Class::Io),
+            Self::SeveralNodes { .. } => About::new("builder.several-nodes", Class::Io),
+            Self::Rootless { .. } => About::new("builder.rootless", Class::Io),
+            Self::NoVolume { .. } => About::new("builder.no-volume", Class::Io),
+            Self::Read { .. } => About::new("builder.read", Class::Io),
+            Self::TooLarge { .. } => About::new("builder.too-large", Class::Limit),
+            Self::Invalid { .. } => About::new("builder.invalid", Class::Input),
+            Self::Config { .. } => About::new("builder.config", Class::Input),
         }
     }
 }

@@ -294,7 +294,7 @@ impl Work<'_> {
         report.collected_bytes = state.collected_bytes(&parts.blobs);
         // The state read back is equally large, and both need not be in memory at the same time.
         drop(state);
-        let damage = existing.new_damage(parts.verify()?);
+        let damage = existing.new_damage(parts.verify_databases()?);
         if !damage.is_empty() {
             return Err(ConvertError::Damaged { damage });
         }

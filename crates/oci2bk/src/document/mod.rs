@@ -6,7 +6,7 @@
 //! [`docs/reference/json.md`], whose schemas tell what is stable.
 //!
 //! ```
-//! use oci2bk::document::{Containerd, Conversion, Destination, Preview};
+//! use oci2bk::document::{Containerd, Conversion, Destination, Preview, StepCounts};
 //! use oci2bk::text::to_json;
 //! use oci2bk::{Converter, Preparer};
 //!
@@ -21,6 +21,9 @@
 //! let shares = converter.preview(plan, temporary.path())?;
 //! let preview = Preview::new(&prepared, &destination, shares);
 //! assert!(to_json(&preview)?.contains(r#""complete": true"#));
+//!
+//! let StepCounts { total, converted, .. } = StepCounts::of(plan);
+//! assert_eq!(total, converted);
 //!
 //! let report = converter.convert(plan, temporary.path())?;
 //! let mut document = Conversion::new(&prepared, destination, &report);

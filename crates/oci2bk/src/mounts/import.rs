@@ -433,7 +433,7 @@ impl Importer {
         self.check()?;
         let done = stage(Stage::Verify);
         let written = staging.write(state)?;
-        let damage = existing.new_damage(staging.parts(&written)?.verify()?);
+        let damage = existing.new_damage(staging.parts(&written)?.verify_databases()?);
         if !damage.is_empty() {
             return Err(MountsError::Damaged { damage });
         }

@@ -39,6 +39,7 @@
 //! let layout = Layout::open("mounts".as_ref(), &oci2bk::Limits::default())?;
 //! for artifact in MountsArtifact::all(&layout)? {
 //!     assert!(artifact.mounts.iter().all(|ListedMount { id, .. }| id == "//root/.m2"));
+//!     assert!(artifact.mounts.iter().all(|mount| artifact.blob(mount).is_some()));
 //! }
 //!
 //! let importer = Importer::new().existing(Existing::Keep);

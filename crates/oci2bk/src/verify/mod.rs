@@ -3,7 +3,7 @@
 //! Nothing in the root is changed, so it may be on a read-only file system. As root, or as its owner, access
 //! times do not change either, except those of symbolic links in trees.
 //!
-//! [`bkstate::state::verify`] checks the databases. This module hashes every blob, since a daemon never does
+//! [`bkstate::state::verify_databases`] checks the databases. This module hashes every blob, since a daemon never does
 //! so again, and compares the trees with their layers.
 //!
 //! Damage is data: its kind in a word, a message, and what a daemon would do about it.
@@ -395,7 +395,7 @@ impl<'p> Verifier<'p> {
         self.check()?;
         self.against.map_or(Ok(()), Plan::check)?;
         let done = self.stage(Stage::Verify);
-        let verified = root.verify()?;
+        let verified = root.verify_databases()?;
         let is_usable = verified.damage.iter().all(bkstate::state::Damage::is_harmless);
         let mut report = Report {
             root: root.path().to_owned(),

@@ -48,6 +48,7 @@ pub(super) const CLOSED: [(&str, &[&str]); 4] = [
             "graph::Edge",
             "graph::Graph",
             "graph::Node",
+            "oci2bk::builder::Docker",
             "oci2bk::document::ExplainedBuild",
             "oci2bk::document::MountsExport",
             "oci2bk::document::MountsImport",

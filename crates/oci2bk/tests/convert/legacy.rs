@@ -56,7 +56,7 @@ fn make_legacy(root: &Path) {
     let staging = Staging::begin(&opened, &existing).unwrap();
     let written = staging.write(&state).unwrap();
     staging.publish(written).unwrap();
-    assert!(opened.verify().unwrap().damage.is_empty());
+    assert!(opened.verify_databases().unwrap().damage.is_empty());
     drop(opened);
     assert_eq!(layers::depend_on_legacy(&read(root).records).len(), state.records.by_id.len());
 }
@@ -135,7 +135,7 @@ fn a_layer_that_is_not_what_the_cache_has_is_stored_beside_it_with_all_above() {
         records.filter_map(|(_, record)| record.blob_chain_id).collect()
     };
     assert_eq!(shared.len(), trees);
-    assert!(Root::open(root.path()).unwrap().verify().unwrap().damage.is_empty());
+    assert!(Root::open(root.path()).unwrap().verify_databases().unwrap().damage.is_empty());
     // Nothing is left to do.
     assert_eq!(convert().snapshots, 0);
 }

@@ -96,7 +96,7 @@ fn a_converted_root_is_sound_and_has_what_the_plan_says() {
             let plan = Plan::new(&exports, &fixture::keyring(&exports, &[fixture])).unwrap();
             let report = converter(extract).convert(&plan, &root).unwrap();
             let opened = Root::open(&root).unwrap();
-            assert!(opened.verify().unwrap().damage.is_empty());
+            assert!(opened.verify_databases().unwrap().damage.is_empty());
             let state = opened.state().unwrap();
             assert_eq!(state.records.by_id.len(), plan.layers.len());
             assert_eq!(state.solver.links.len(), plan.steps.len());

@@ -29,7 +29,7 @@ fn read(root: &Path) -> State {
 }
 
 fn assert_sound(root: &Path) {
-    let damage = Root::open(root).unwrap().verify().unwrap().damage;
+    let damage = Root::open(root).unwrap().verify_databases().unwrap().damage;
     assert!(damage.is_empty(), "{damage:#?}");
 }
 
@@ -198,7 +198,7 @@ fn every_prefix_of_publishing_is_a_sound_state_that_the_next_run_completes() {
                 step(from.path(), to.path());
             }
             let stopped = read(to.path());
-            let damage = Root::open(to.path()).unwrap().verify().unwrap().damage;
+            let damage = Root::open(to.path()).unwrap().verify_databases().unwrap().damage;
             assert!(damage.iter().all(|damage| damage.is_harmless()), "{last}: {damage:#?}");
             assert_has(&stopped, &read(before.path()));
 

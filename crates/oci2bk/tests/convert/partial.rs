@@ -35,7 +35,7 @@ fn converts_without(copy: &Copy, missing: Digest) {
         let temp = tempfile::tempdir().unwrap();
         let report = converter.convert(&plan, temp.path()).unwrap();
         assert!(report.blobs < whole.blobs.len());
-        assert!(Root::open(temp.path()).unwrap().verify().unwrap().damage.is_empty());
+        assert!(Root::open(temp.path()).unwrap().verify_databases().unwrap().damage.is_empty());
     }
 }
 

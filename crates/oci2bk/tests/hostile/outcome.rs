@@ -69,7 +69,7 @@ pub(super) fn converted_within(
     match &result {
         Ok(_) => {
             assert_eq!(names, ["root"]);
-            assert!(Root::open(&root).unwrap().verify().unwrap().damage.is_empty());
+            assert!(Root::open(&root).unwrap().verify_databases().unwrap().damage.is_empty());
         }
         Err(Fault::Export(_) | Fault::Keys(_) | Fault::Plan(_)) => {
             assert!(names.is_empty(), "{names:?}")

@@ -264,7 +264,7 @@ impl<'b> Subject<'b> {
             SolverCache::default().write(&fs::File::create_new(root.join("cache.db"))?)?;
         }
         // Parts that are moved into place before anything refers to them do not count as damage.
-        let damage = Root::open(&root)?.verify()?.damage;
+        let damage = Root::open(&root)?.verify_databases()?.damage;
         ensure!(damage.is_empty(), "the root is damaged: {damage:#?}");
         Ok(())
     }
@@ -287,7 +287,7 @@ impl<'b> Subject<'b> {
         // The numbers of snapshots are not reused, but everything else is the same.
         let now = self.listing()?;
         ensure!(now.layers() == self.after.layers(), "the layers are others than undisturbed");
-        let damage = Root::open(&self.root)?.verify()?.damage;
+        let damage = Root::open(&self.root)?.verify_databases()?.damage;
         ensure!(damage.is_empty(), "the root is damaged after running again: {damage:#?}");
         self.ensure_nothing_left()?;
         run(&mut self.convert())?;

@@ -156,7 +156,7 @@ impl Case<'_> {
         warmth.ensure_only_known(&daemon.stop()?)?;
 
         run(&mut self.subject.convert()).context("the next run")?;
-        let damage = Root::open(root)?.verify()?.damage;
+        let damage = Root::open(root)?.verify_databases()?.damage;
         ensure!(damage.is_empty(), "the root is damaged: {damage:#?}");
         self.subject.ensure_nothing_left()?;
         let daemon = Daemon::start(&bench.tools, root, &[REGISTRY])?;

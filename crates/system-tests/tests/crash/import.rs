@@ -151,7 +151,7 @@ impl Import<'_> {
         if !self.root().join("cache.db").exists() {
             return Ok(());
         }
-        let damage = Root::open(self.root())?.verify()?.damage;
+        let damage = Root::open(self.root())?.verify_databases()?.damage;
         ensure!(damage.is_empty(), "the root is damaged: {damage:#?}");
         Ok(())
     }

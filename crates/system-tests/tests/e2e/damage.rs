@@ -98,7 +98,7 @@ impl Bench<'_> {
         let [child] = <[_; 1]>::try_from(children(&state, &gone)).unwrap_or_else(|_| panic!());
         state.records.by_id.remove(&gone);
         rewrite(&root.join("runc-overlayfs/metadata_v2.db"), |file| state.records.write(file))?;
-        let found = Root::open(&root)?.verify()?;
+        let found = Root::open(&root)?.verify_databases()?;
         let kinds: BTreeSet<_> = found.damage.iter().map(|damage| damage.kind()).collect();
         ensure!(kinds.contains("missing-parent") && kinds.contains("result-without-record"));
 
@@ -116,7 +116,7 @@ impl Bench<'_> {
         let path = root.join("runc-overlayfs/workerid");
         fs::remove_file(&path)?;
         fs::write(&path, WorkerId::derive("another").as_str())?;
-        let found = Root::open(&root)?.verify()?;
+        let found = Root::open(&root)?.verify_databases()?;
         ensure!(found.damage.iter().all(|damage| damage.kind() == "result-of-unknown-worker"));
         ensure!(self.after_a_run(&root)?.solver.by_result.is_empty(), "results are left");
         Ok(())
@@ -181,7 +181,7 @@ fn rewrite<E: std::error::Error + Send + Sync + 'static>(
 }
 
 fn ensure_kinds(root: &Path, expected: &[&str]) -> Result<()> {
-    let found = Root::open(root)?.verify()?;
+    let found = Root::open(root)?.verify_databases()?;
     let mut kinds: Vec<_> = found.damage.iter().map(|damage| damage.kind()).collect();
     kinds.sort_unstable();
     ensure!(kinds == expected, "{:#?}, not {expected:?}", found.damage);

@@ -162,7 +162,7 @@ impl<'a> Bench<'a> {
     }
 
     fn damage(&self, root: &Path) -> Result<Vec<Damage>> {
-        Ok(Root::open(root)?.verify()?.damage)
+        Ok(Root::open(root)?.verify_databases()?.damage)
     }
 
     /// Returns the findings in `root` with `changes` of `database`, which is restored afterwards.

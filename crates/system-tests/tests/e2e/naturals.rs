@@ -161,7 +161,7 @@ fn stopped_times(world: &World, release: &Release, times: u32) -> Result<()> {
 }
 
 fn ensure_clean(world: &World, root: &Path) -> Result<()> {
-    let leftovers = match Root::open(root)?.verify() {
+    let leftovers = match Root::open(root)?.verify_databases() {
         Ok(found) => {
             ensure!(found.damage.is_empty(), "{:#?}", found.damage);
             found.leftovers
@@ -175,7 +175,7 @@ fn ensure_clean(world: &World, root: &Path) -> Result<()> {
         .arg(Path::new(FIXTURE).join("keys/provenance.json"))
         .arg(Path::new(FIXTURE).join("cache"))
         .arg(root))?;
-    let after = Root::open(root)?.verify()?;
+    let after = Root::open(root)?.verify_databases()?;
     let abandoned = after.leftovers.iter().any(|leftover| leftover.kind() == "abandoned-record");
     ensure!(after.damage.is_empty() && !abandoned, "{after:#?} of {leftovers:#?}");
     Ok(())

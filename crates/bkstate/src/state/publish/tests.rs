@@ -33,7 +33,7 @@ fn a_snapshot_is_removed_after_nothing_names_it() {
         let staging = Staging::begin(&root.held, &existing).unwrap();
         staging.trees().create_snapshot(new).unwrap();
         let written = staging.write(&after).unwrap();
-        let verified = staging.parts(&written).unwrap().verify().unwrap();
+        let verified = staging.parts(&written).unwrap().verify_databases().unwrap();
         assert_eq!(existing.new_damage(verified).len(), 0);
         let steps = staging.steps(&written);
         if stop > steps.len() {
@@ -68,7 +68,7 @@ fn the_removed_directory_is_gone_afterwards() {
     let written = staging.write(&after).unwrap();
     staging.publish(written).unwrap();
     assert!(!root.snapshot(old).exists() && root.snapshot(new).is_dir());
-    assert_eq!(root.held.verify().unwrap().damage.len(), 0);
+    assert_eq!(root.held.verify_databases().unwrap().damage.len(), 0);
     let staging = root.held.dir().find(crate::worker::STAGING).unwrap();
     assert!(staging.is_none_or(|found| found.kind != FileKind::Directory));
 }

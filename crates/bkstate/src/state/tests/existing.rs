@@ -143,7 +143,7 @@ fn what_does_not_change_is_not_written() {
     let state = sound_and_more();
     add(&root, &state);
     assert_eq!(State::read(&root.held).unwrap(), state);
-    assert_eq!(verify(&root.held).unwrap().damage.len(), 0);
+    assert_eq!(verify_databases(&root.held).unwrap().damage.len(), 0);
     let after = inodes(root.path());
     let changed: Vec<_> = before
         .iter()
@@ -229,11 +229,11 @@ fn damage_is_named_and_what_a_daemon_clears_away_is_none() {
     let root = Root::with(&state);
     let existing = read(&root);
     assert_eq!(existing.state, state);
-    let found = verify(&root.held).unwrap();
+    let found = verify_databases(&root.held).unwrap();
     assert_eq!(found.damage.len(), 1);
     assert_eq!(existing.new_damage(found).len(), 0);
     fs::create_dir(root.snapshot(99)).unwrap();
-    let stray = || verify(&root.held).unwrap();
+    let stray = || verify_databases(&root.held).unwrap();
     assert_eq!(kinds_of(&existing.new_damage(stray())), ["stray-directory"]);
     // A leftover only of a daemon, never of a conversion.
     use_database(&root.worker(METADATA_DB));
@@ -301,7 +301,7 @@ fn leftovers_are_recognised_and_removed() {
     fs::remove_file(readme).unwrap();
     let written = staging.write(&existing.state).unwrap();
     staging.publish(written).unwrap();
-    assert_eq!(verify(&root.held).unwrap().damage.len(), 0);
+    assert_eq!(verify_databases(&root.held).unwrap().damage.len(), 0);
     assert!(read(&root).is_all_of(&existing.state));
 }
 
@@ -351,7 +351,7 @@ fn records_that_a_daemon_was_stopped_over_are_dropped_with_their_leases() {
     assert!(existing.state.records.by_id.contains_key(&id("twin")));
     let state = existing.state;
     add(&root, &state);
-    let found = verify(&root.held).unwrap();
+    let found = verify_databases(&root.held).unwrap();
     assert!(found.damage.is_empty() && found.leftovers.is_empty(), "{found:#?}");
     assert_eq!(found.state, Some(state));
 }
@@ -392,7 +392,7 @@ fn a_commit_that_a_daemon_was_killed_in_is_completed() {
     assert_eq!(kinds_of(damage), ["snapshot-not-in-snapshotter"], "no daemon has been here");
     assert!(error.to_string().contains(" is damaged, so nothing was changed"), "{error}");
     write_other(&root.path().join("history.db"));
-    let found = verify(&root.held).unwrap();
+    let found = verify_databases(&root.held).unwrap();
     assert!(found.damage.is_empty(), "{:#?}", found.damage);
     // The mutable original of the snapshot is of no use any more.
     assert_eq!(kinds_of(&found.leftovers), ["half-committed-snapshot", "abandoned-record"]);
@@ -405,7 +405,7 @@ fn a_commit_that_a_daemon_was_killed_in_is_completed() {
     assert_eq!(row.parent.as_deref(), Some("top"));
     assert!(namespace(&state).leases[&new].snapshots[SNAPSHOTTER].contains(&new));
     add(&root, &state);
-    let found = verify(&root.held).unwrap();
+    let found = verify_databases(&root.held).unwrap();
     assert!(found.damage.is_empty() && found.leftovers.is_empty(), "{found:#?}");
     assert_eq!(found.state, Some(state));
 }
@@ -435,7 +435,7 @@ fn a_row_without_a_snapshot_is_no_half_of_a_commit_unless_the_other_half_is_ther
         change(&mut state, &next);
         let root = Root::with(&state);
         write_other(&root.path().join("history.db"));
-        let kinds = kinds_of(&verify(&root.held).unwrap().damage);
+        let kinds = kinds_of(&verify_databases(&root.held).unwrap().damage);
         assert!(kinds.contains(&"snapshot-not-in-snapshotter"), "{number}: {kinds:?}");
     }
 }
@@ -466,7 +466,7 @@ fn the_state_of_a_compaction_goes_with_its_database() {
     for path in beside(".compact").iter().chain(&beside(".compact-state")) {
         fs::write(path, "{}").unwrap();
     }
-    assert!(verify(&root.held).unwrap().damage.is_empty());
+    assert!(verify_databases(&root.held).unwrap().damage.is_empty());
     add(&root, &sound_and_more());
     assert_eq!(beside(".compact").map(|path| path.exists()), [true; 3]);
     assert_eq!(beside(".compact-state").map(|path| path.exists()), [false, true, false]);

@@ -39,7 +39,11 @@ fn read(root: &Root) -> Existing {
 fn publish(root: &Root, existing: &Existing) {
     let staging = Staging::begin(&root.held, existing).unwrap();
     let written = staging.write(&existing.state).unwrap();
-    assert!(existing.new_damage(staging.parts(&written).unwrap().verify().unwrap()).is_empty());
+    assert!(
+        existing
+            .new_damage(staging.parts(&written).unwrap().verify_databases().unwrap())
+            .is_empty()
+    );
     staging.publish(written).unwrap();
 }
 
@@ -74,7 +78,7 @@ fn layers_that_were_checked_get_the_new_keys_everywhere() {
     // The snapshotter's own names do not matter to others.
     assert_eq!(after.snapshots, before.snapshots);
     assert_eq!(rows.len(), 3);
-    assert!(verify(&root.held).unwrap().leftovers.is_empty());
+    assert!(verify_databases(&root.held).unwrap().leftovers.is_empty());
     assert!(read(&root).mend(&chains(&before, &ALL)).is_empty(), "nothing is left to mend");
 }
 
@@ -137,7 +141,7 @@ fn every_step_of_renaming_is_sound_and_the_next_run_drops_what_is_left() {
     for (records, expected) in [(&before.records, &before), (&after.records, &after)] {
         let half = State { records: records.clone(), metadata: either.clone(), ..before.clone() };
         let root = Root::with(&half);
-        let found = verify(&root.held).unwrap();
+        let found = verify_databases(&root.held).unwrap();
         assert!(found.damage.is_empty(), "{:?}", found.damage);
         let kinds: Vec<_> = found.leftovers.iter().map(Damage::kind).collect();
         assert_eq!(kinds, ["unused-snapshot-key"; 2]);
@@ -145,7 +149,7 @@ fn every_step_of_renaming_is_sound_and_the_next_run_drops_what_is_left() {
         let expected = leases_with_both(expected, &half, &existing);
         assert_eq!(existing.state, expected);
         publish(&root, &existing);
-        assert!(verify(&root.held).unwrap().leftovers.is_empty());
+        assert!(verify_databases(&root.held).unwrap().leftovers.is_empty());
         assert_eq!(read(&root).state, expected);
     }
 }

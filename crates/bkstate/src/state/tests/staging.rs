@@ -28,7 +28,7 @@ fn what_a_dead_run_left_is_replaced() {
     let written = staging.write(&state).unwrap();
     staging.publish(written).unwrap();
     assert_eq!(root.names(), ["buildkitd.lock", "cache.db", "runc-overlayfs"]);
-    assert_eq!(verify(&root.held).unwrap().damage.len(), 0);
+    assert_eq!(verify_databases(&root.held).unwrap().damage.len(), 0);
     assert_eq!(names(&root.worker("content/blobs/sha256")).len(), namespace(&state).content.len());
     assert!(names(&root.snapshot(1).join("fs")).is_empty());
 }

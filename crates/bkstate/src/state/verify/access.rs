@@ -39,7 +39,7 @@ use super::Findings;
 /// staging.publish(written)?;
 ///
 /// set_permissions(temp.path(), Permissions::from_mode(0o777))?;
-/// let found = root.verify()?.damage;
+/// let found = root.verify_databases()?.damage;
 /// let [Damage::Access(AccessDamage::Writable { mode: 0o777, .. })] = found.as_slice() else {
 ///     panic!("{found:?}")
 /// };

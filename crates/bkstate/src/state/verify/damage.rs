@@ -44,7 +44,7 @@ use super::{
 /// let written = staging.write(&state)?;
 /// staging.publish(written)?;
 ///
-/// let found = root.verify()?.damage;
+/// let found = root.verify_databases()?.damage;
 /// let kinds: Vec<_> = found.iter().map(|damage| (damage.kind(), damage.is_unused())).collect();
 /// assert_eq!(kinds, [("result-without-record", false), ("stray-directory", true)]);
 /// assert_eq!(

@@ -72,7 +72,7 @@ pub fn is_ahead(time: Time, now: Time) -> bool {
 }
 
 /// Returns the dates in `state` more than a day after `now`: of results, and of last uses of records.
-/// [`verify`](super::verify) does not check them, because clocks differ and its result must not depend on the
+/// [`verify_databases`](super::verify_databases) does not check them, because clocks differ and its result must not depend on the
 /// time.
 ///
 /// ```

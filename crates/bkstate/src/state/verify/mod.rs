@@ -93,9 +93,9 @@ impl Findings {
 ///
 /// # Errors
 /// Returns an error if there is no state, or a part of it cannot be examined.
-pub fn verify(root: &Root) -> Result<Verified, VerifyError> {
+pub fn verify_databases(root: &Root) -> Result<Verified, VerifyError> {
     let mut verified = match Parts::of_root(root) {
-        Ok(parts) => parts.verify()?,
+        Ok(parts) => parts.verify_databases()?,
         Err(VerifyError::Incomplete(damage)) => {
             Verified { damage: vec![damage.into()], ..Verified::default() }
         }
@@ -113,11 +113,11 @@ pub(super) fn open_to_others(root: &Root) -> Result<Vec<Damage>, DirError> {
 }
 
 impl Parts {
-    /// Verifies the state in these parts, as [`verify`] does.
+    /// Verifies the state in these parts, as [`verify_databases`] does.
     ///
     /// # Errors
     /// Returns an error if a part of it cannot be examined.
-    pub fn verify(&self) -> Result<Verified, VerifyError> {
+    pub fn verify_databases(&self) -> Result<Verified, VerifyError> {
         let mut findings = Findings::default();
         let read = self.read(&mut findings)?;
         self.kept.iter().try_for_each(|place| check_kept(place, &mut findings))?;

@@ -30,7 +30,7 @@ impl Root {
     ) -> Result<Self, InspectError> {
         let root = bkstate::Root::open(root)?;
         let path = root.path();
-        let verified = root.verify()?;
+        let verified = root.verify_databases()?;
         let Some(state) = verified.state else {
             return Err(InspectError::Damaged { root: path.to_owned(), damage: verified.damage });
         };

@@ -12,7 +12,7 @@ use crate::bolt::{self, Db, Node, Tree};
 
 /// Returns the damage in `root`, which no daemon has used: leftovers are damage there.
 fn damage_of(root: &Root) -> Vec<Damage> {
-    let verified = verify(&root.held).unwrap();
+    let verified = verify_databases(&root.held).unwrap();
     assert!(verified.leftovers.is_empty(), "{:#?}", verified.leftovers);
     verified.damage
 }

@@ -34,7 +34,7 @@ fn a_daemon_that_was_stopped_in_its_first_start_leaves_no_damage() {
         let empty = |path: &Path| fs::write(path, "");
         for step in [empty, |path: &Path| fs::remove_file(path)] {
             step(&path).unwrap();
-            let found = verify(&root.held);
+            let found = verify_databases(&root.held);
             match at {
                 0 => assert!(found.unwrap().damage.is_empty(), "{name}"),
                 _ => {
@@ -45,7 +45,7 @@ fn a_daemon_that_was_stopped_in_its_first_start_leaves_no_damage() {
     }
     fs::remove_file(root.worker(WORKER_ID)).unwrap();
     fs::remove_dir_all(root.worker("snapshots")).unwrap();
-    let error = verify(&root.held).unwrap_err();
+    let error = verify_databases(&root.held).unwrap_err();
     assert!(matches!(error, VerifyError::NoState { .. }), "{error}");
     assert!(
         error.to_string().ends_with(
@@ -64,7 +64,7 @@ fn a_daemon_that_was_stopped_in_its_first_start_leaves_no_damage() {
     let blob = alone.blob(&blob("a"));
     fs::create_dir_all(blob.parent().unwrap()).unwrap();
     fs::create_dir_all(alone.snapshot(1).parent().unwrap()).unwrap();
-    let error = verify(&alone.held).unwrap_err();
+    let error = verify_databases(&alone.held).unwrap_err();
     assert!(matches!(error, VerifyError::NoState { .. }), "{error}");
     fs::write(blob, "").unwrap();
     assert!(!damage_of(&alone).is_empty());
@@ -90,7 +90,7 @@ fn everything_that_is_damaged_is_listed() {
 #[test]
 fn a_root_without_a_state_is_not_taken_for_a_damaged_one() {
     let root = Root::empty();
-    let refused = |root: &Root| verify(&root.held).unwrap_err();
+    let refused = |root: &Root| verify_databases(&root.held).unwrap_err();
     let has_none = |root: &Root| {
         let error = refused(root);
         assert!(matches!(error, VerifyError::NoState { .. }), "{error}");
@@ -174,29 +174,29 @@ fn what_daemons_leave_behind_is_no_damage_once_one_has_used_the_state() {
     ];
     assert_eq!(kinds_of(&damage_of(&root)), leftovers);
     use_database(&root.path().join(CACHE_DB));
-    let found = verify(&root.held).unwrap();
+    let found = verify_databases(&root.held).unwrap();
     assert_eq!(
         kinds_of(&found.damage),
         ["result-without-record", "stray-external", "stray-snapshot-child"]
     );
     use_database(&root.worker(RECORDS_DB));
     use_database(&root.worker(METADATA_DB));
-    let found = verify(&root.held).unwrap();
+    let found = verify_databases(&root.held).unwrap();
     assert_eq!((kinds_of(&found.damage), kinds_of(&found.leftovers)), (vec![], leftovers.to_vec()));
 }
 
 #[test]
 fn a_state_is_used_once_a_daemon_has_changed_any_of_its_databases() {
     let root = Root::with(&sound());
-    assert!(!verify(&root.held).unwrap().used);
+    assert!(!verify_databases(&root.held).unwrap().used);
     for database in [root.path().join(CACHE_DB), root.worker(RECORDS_DB), root.worker(METADATA_DB)]
     {
         let before = fs::read(&database).unwrap();
         use_database(&database);
-        assert!(verify(&root.held).unwrap().used, "{}", database.display());
+        assert!(verify_databases(&root.held).unwrap().used, "{}", database.display());
         fs::write(&database, before).unwrap();
     }
-    assert!(!verify(&root.held).unwrap().used);
+    assert!(!verify_databases(&root.held).unwrap().used);
 }
 
 #[test]
@@ -219,7 +219,7 @@ fn what_is_said_of_a_database_is_true_of_that_one() {
         let path = root.path().join(name);
         let before = fs::read(&path).ok();
         cut(&path);
-        let found = verify(&root.held).unwrap().damage;
+        let found = verify_databases(&root.held).unwrap().damage;
         fs::write(&path, before.unwrap()).unwrap();
         found[0].consequence()
     };
@@ -269,7 +269,7 @@ fn records_that_a_daemon_was_stopped_over_are_no_damage() {
     let root = Root::with(&state);
     assert_eq!(damage_of(&root).len(), ids.len() + 2, "no daemon has been here");
     fs::write(root.path().join("history.db"), "").unwrap();
-    let found = verify(&root.held).unwrap();
+    let found = verify_databases(&root.held).unwrap();
     assert!(found.damage.is_empty(), "{:#?}", found.damage);
     assert_eq!(kinds_of(&found.leftovers), vec!["abandoned-record"; ids.len()]);
     for (leftover, id) in found.leftovers.iter().zip(&ids) {
@@ -301,7 +301,7 @@ fn records_that_something_needs_are_not_taken_for_abandoned() {
         need(&mut state);
         let root = Root::with(&state);
         fs::write(root.path().join("history.db"), "").unwrap();
-        let found = verify(&root.held).unwrap();
+        let found = verify_databases(&root.held).unwrap();
         let about = id("let go").to_string();
         let unleased = found.damage.iter().find(|damage| damage.to_string().contains(&about));
         assert!(unleased.is_some(), "{what}: {:#?}", found.damage);
@@ -361,7 +361,7 @@ fn what_a_daemon_had_yet_to_collect_is_no_damage() {
     assert_eq!(kinds_of(&damage_of(&root)), strays);
     // With a daemon's databases: it may have been stopped before it removed the files.
     use_database(&root.worker(METADATA_DB));
-    let found = verify(&root.held).unwrap();
+    let found = verify_databases(&root.held).unwrap();
     assert_eq!((kinds_of(&found.damage), kinds_of(&found.leftovers)), (vec![], strays.to_vec()));
 }
 
@@ -376,11 +376,11 @@ fn a_state_in_parts_is_verified_as_one() {
     fs::remove_dir_all(new.snapshot(1)).unwrap();
     fs::remove_dir_all(old.snapshot(2)).unwrap();
     let mut parts = Parts::of_root(&new.held).unwrap();
-    assert_eq!(parts.verify().unwrap().damage.len(), 3);
+    assert_eq!(parts.verify_databases().unwrap().damage.len(), 3);
     let others = Parts::of_root(&old.held).unwrap();
     parts.blobs.extend(others.blobs);
     parts.trees.extend(others.trees);
-    assert_eq!(kinds_of(&parts.verify().unwrap().damage), Vec::<&str>::new());
+    assert_eq!(kinds_of(&parts.verify_databases().unwrap().damage), Vec::<&str>::new());
 }
 
 #[test]

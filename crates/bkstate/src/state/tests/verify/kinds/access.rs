@@ -87,7 +87,7 @@ fn a_whole_tree_has_any_owner_as_long_as_others_cannot_reach_it() {
     mode(&trees.join("1"), 0o777);
     give(&trees.join("1"));
     let kinds = || {
-        let damage = root.verify().unwrap().damage;
+        let damage = root.verify_databases().unwrap().damage;
         let access = damage.iter().filter(|damage| matches!(damage, Damage::Access(_)));
         access.map(Damage::kind).collect::<Vec<_>>()
     };

@@ -310,7 +310,7 @@ fn a_snapshot_may_lie_on_one_whose_record_a_daemon_has_removed_but_on_no_other_l
         let root = Root::with(&on_other(is_damage));
         assert_eq!(kinds_of(&damage_of(&root)), ["snapshot-on-other"]);
         use_database(&root.worker(RECORDS_DB));
-        let damage = verify(&root.held).unwrap().damage;
+        let damage = verify_databases(&root.held).unwrap().damage;
         assert_eq!(kinds_of(&damage), vec!["snapshot-on-other"; usize::from(is_damage)]);
     }
 }

@@ -7,6 +7,22 @@
 //! (`driver/docker-container/driver.go`). Docker v28.5.2 has the content of a volume in
 //! `volumes/VOLUME/_data` of its data root (`volume/local/local.go`), which `data-root` in `daemon.json`
 //! moves (`daemon/config/config.go`).
+//!
+//! ```
+//! use oci2bk::builder::{Builder, BuilderError, CONTAINER_ROOT, Docker};
+//!
+//! let temporary = tempfile::tempdir()?;
+//! let docker = Docker::of_user(|_| None, Some(temporary.path().join("docker")));
+//! let Err(BuilderError::NoVolume { root, .. }) = docker.builder("ci") else { panic!("it has none") };
+//! assert!(root.ends_with("docker/volumes/buildx_buildkit_ci0_state/_data"));
+//!
+//! // Once it has run, this directory is its root, which it has at another place in its container.
+//! std::fs::create_dir_all(&root)?;
+//! let found: Builder = docker.builder("ci")?;
+//! println!("{CONTAINER_ROOT} is {}", found.root.display());
+//! assert_eq!((found.root, found.config), (root, None));
+//! # Ok::<(), Box<dyn std::error::Error>>(())
+//! ```
 
 use std::collections::BTreeMap;
 use std::ffi::OsString;
@@ -20,135 +36,138 @@ use bkstate::dir::{Dir, if_there};
 use bkstate::engine::DATA_ROOT;
 use bkstate::input::{self, InputError};
 use bkstate::machine::{Machine, PlaceError};
-use bkstate::{About, Class, Classified, Digest};
+use bkstate::{Digest, FormatError};
 use serde::Deserialize;
 use serde::de::DeserializeOwned;
 
 /// The mount point of a volume in the container of its builder.
-pub(crate) const CONTAINER_ROOT: &str = "/var/lib/buildkit";
-
-/// Advice for builders without a volume.
-const OTHER_BUILDER: &str =
-    "make a builder with a volume: docker buildx create --driver docker-container --bootstrap";
+pub const CONTAINER_ROOT: &str = "/var/lib/buildkit";
 
 /// Maximum size of a file to read, in bytes.
 const MAX_BYTES: u64 = 16 << 20;
 
 /// The places of buildx's and Docker's files.
 #[derive(Debug)]
-pub(crate) struct Docker {
+pub struct Docker {
     /// The directory of buildx, if the user has one.
-    pub(crate) buildx: Option<PathBuf>,
+    pub buildx: Option<PathBuf>,
     /// The directory of Docker's contexts, if the user has one.
-    pub(crate) contexts: Option<PathBuf>,
+    pub contexts: Option<PathBuf>,
     /// The configuration of the Docker daemon.
-    pub(crate) daemon_json: PathBuf,
+    pub daemon_json: PathBuf,
     /// The data root, if it is given.
-    pub(crate) root: Option<PathBuf>,
+    pub root: Option<PathBuf>,
 }
 
 /// A builder with one node.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) struct Builder {
-    pub(crate) name: String,
+#[non_exhaustive]
+pub struct Builder {
+    /// Its name.
+    pub name: String,
     /// The root of its daemon, which exists.
-    pub(crate) root: PathBuf,
+    pub root: PathBuf,
     /// Its `buildkitd.toml`.
-    pub(crate) config: Option<String>,
+    pub config: Option<String>,
 }
 
 /// Why the root of a builder cannot be found.
 #[derive(Debug, thiserror::Error)]
-pub(crate) enum BuilderError {
+#[non_exhaustive]
+pub enum BuilderError {
+    /// A directory of the machine cannot be used.
     #[error(transparent)]
     Place(#[from] PlaceError),
+    /// It is no name of a builder.
     #[error("{0:?} cannot be the name of a builder: a letter, then letters, digits and ._-")]
     Name(String),
+    /// Its driver has no volume.
     #[error("the builder {builder} has the driver {driver}, which keeps no state in a volume")]
-    Driver { builder: String, driver: String },
+    Driver {
+        /// The builder.
+        builder: String,
+        /// The driver.
+        driver: String,
+    },
+    /// It is part of a Docker Engine.
     #[error("the builder {builder} is that of Docker Engine, which keeps no state in a volume")]
-    Engine { builder: String },
+    Engine {
+        /// The builder.
+        builder: String,
+    },
+    /// It is on another machine.
     #[error("the builder {builder} runs on {endpoint}; convert there")]
-    Remote { builder: String, endpoint: String },
+    Remote {
+        /// The builder.
+        builder: String,
+        /// The address of the other machine.
+        endpoint: String,
+    },
+    /// It has several nodes.
     #[error(
         "the builder {builder} has {} nodes, each with a state of its own; give the root of the one \
          that is meant: {}", nodes.len(), listed(nodes)
     )]
-    SeveralNodes { builder: String, nodes: Vec<PathBuf> },
+    SeveralNodes {
+        /// The builder.
+        builder: String,
+        /// Their roots.
+        nodes: Vec<PathBuf>,
+    },
+    /// Its daemon is rootless.
     #[error(
         "the builder {builder} runs the image {image}, whose buildkitd is rootless and keeps its state elsewhere \
          than in the volume of the builder"
     )]
-    Rootless { builder: String, image: String },
+    Rootless {
+        /// The builder.
+        builder: String,
+        /// The image of its daemon.
+        image: String,
+    },
+    /// Its volume does not exist.
     #[error("the builder {builder} has no state in {}", root.display())]
-    NoVolume { builder: String, root: PathBuf },
+    NoVolume {
+        /// The builder.
+        builder: String,
+        /// Where it would be.
+        root: PathBuf,
+    },
+    /// A file of buildx or Docker cannot be read.
     #[error("cannot read {}", path.display())]
     Read {
+        /// The file.
         path: PathBuf,
+        /// The cause.
         #[source]
         source: InputError,
     },
+    /// A file of buildx or Docker is too large.
     #[error("{} has more than {MAX_BYTES} bytes", path.display())]
-    TooLarge { path: PathBuf },
+    TooLarge {
+        /// The file.
+        path: PathBuf,
+    },
+    /// A file of buildx or Docker has another content than it should.
     #[error("{} is not what Docker writes", path.display())]
     Invalid {
+        /// The file.
         path: PathBuf,
+        /// The cause.
         #[source]
-        source: serde_json::Error,
+        source: FormatError,
     },
+    /// The configuration of its daemon cannot be decoded.
     #[error("the buildkitd.toml in {} is not text in base64", path.display())]
-    Config { path: PathBuf },
+    Config {
+        /// The file of buildx.
+        path: PathBuf,
+    },
 }
 
 fn listed(paths: &[PathBuf]) -> String {
     let paths: Vec<_> = paths.iter().map(|path| path.display().to_string()).collect();
     paths.join(", ")
-}
-
-impl Classified for BuilderError {
-    /// A builder that is on another machine, or has no state, is an unusable place.
-    fn about(&self) -> About {
-        match self {
-            Self::Place(error) => error.about(),
-            Self::Name(_) => About::new("builder.name", Class::Io),
-            Self::Driver { .. } => About::new("builder.driver", Class::Io),
-            Self::Engine { .. } => About::new("builder.engine", Class::Io),
-            Self::Remote { .. } => About::new("builder.remote", Class::Io),
-            Self::SeveralNodes { .. } => About::new("builder.several-nodes", Class::Io),
-            Self::Rootless { .. } => About::new("builder.rootless", Class::Io),
-            Self::NoVolume { .. } => About::new("builder.no-volume", Class::Io),
-            Self::Read { .. } => About::new("builder.read", Class::Io),
-            Self::TooLarge { .. } => About::new("builder.too-large", Class::Limit),
-            Self::Invalid { .. } => About::new("builder.invalid", Class::Input),
-            Self::Config { .. } => About::new("builder.config", Class::Input),
-        }
-    }
-}
-
-impl BuilderError {
-    /// Returns hints about the error, one per line.
-    pub(crate) fn hints(&self) -> Vec<String> {
-        match self {
-            Self::Engine { .. } => vec![
-                "if the engine keeps images in containerd, give --engine in place of --builder"
-                    .to_owned(),
-                OTHER_BUILDER.to_owned(),
-            ],
-            Self::Driver { .. } => vec![OTHER_BUILDER.to_owned()],
-            Self::Rootless { .. } => vec![
-                "give the volume that is at /home/user/.local/share/buildkit in the container, with the owners \
-                 that --map 0:1000:1,1:100000:65536 gives"
-                    .to_owned(),
-            ],
-            Self::NoVolume { builder, .. } => vec![
-                format!("if it is not there, make it: docker buildx create --name {builder}"),
-                format!("if it has not run, start it: docker buildx inspect --bootstrap {builder}"),
-                format!("then stop it: docker buildx stop {builder}"),
-                "if Docker has its data elsewhere, give --docker-root".to_owned(),
-            ],
-            _ => Vec::new(),
-        }
-    }
 }
 
 /// The content of `instances/NAME` (`store.NodeGroup` in Go's JSON).
@@ -180,10 +199,11 @@ struct DaemonJson {
 }
 
 impl Docker {
-    /// Returns the places on this machine, for the current user.
-    pub(crate) fn here(root: Option<PathBuf>) -> Self {
-        let variable =
-            |name: &str| std::env::var_os(name).filter(|value: &OsString| !value.is_empty());
+    /// Returns the places on this machine for a user with these environment variables: `DOCKER_CONFIG`,
+    /// `BUILDX_CONFIG` and `HOME` are read. `root` is the data root of Docker, if it is given.
+    pub fn of_user(variable: impl Fn(&str) -> Option<OsString>, root: Option<PathBuf>) -> Self {
+        // An empty one counts as unset.
+        let variable = |name| variable(name).filter(|value| !value.is_empty());
         let docker = || match variable("DOCKER_CONFIG") {
             Some(dir) => Some(PathBuf::from(dir)),
             None => Some(PathBuf::from(variable("HOME")?).join(".docker")),
@@ -198,7 +218,10 @@ impl Docker {
 
     /// Returns the builder `name`, if it has one node and has run. A builder that buildx has not recorded for
     /// the current user, who may be root and not its owner, is found by the name of its volume.
-    pub(crate) fn builder(&self, name: &str) -> Result<Builder, BuilderError> {
+    ///
+    /// # Errors
+    /// See [`BuilderError`].
+    pub fn builder(&self, name: &str) -> Result<Builder, BuilderError> {
         let name = valid_name(name)?;
         let (machine, data_root) = self.data_root()?;
         let root_of = |node: &str| {
@@ -328,9 +351,10 @@ fn read_json<T: DeserializeOwned>(path: &Path) -> Result<Option<T>, BuilderError
     if u64::try_from(length).unwrap_or(u64::MAX) > MAX_BYTES {
         return Err(BuilderError::TooLarge { path: path.to_owned() });
     }
-    serde_json::from_slice(&bytes)
-        .map(Some)
-        .map_err(|source| BuilderError::Invalid { path: path.to_owned(), source })
+    serde_json::from_slice(&bytes).map(Some).map_err(|source| BuilderError::Invalid {
+        path: path.to_owned(),
+        source: FormatError::new(source),
+    })
 }
 
 #[cfg(test)]
