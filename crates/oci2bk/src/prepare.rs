@@ -19,7 +19,7 @@
 //! let (cancel, release) = (Cancel::new(), "0.32.2".parse::<Target>()?);
 //! let preparer = Preparer::new()
 //!     .keys(["fixtures/index/keys/provenance.json"])
-//!     .images(["fixtures/manifest/keys/image".parse()?])
+//!     .images(["busybox=fixtures/manifest/keys/image".parse()?])
 //!     .platforms(["linux/amd64".parse()?])
 //!     .target(release)
 //!     .exported_by(release)

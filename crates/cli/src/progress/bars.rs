@@ -54,7 +54,7 @@ impl Bars {
 impl Renderer for Bars {
     fn render(&self, event: Event<'_>) {
         match event {
-            Event::StageStarted(stage) => {
+            Event::StageStarted(stage) if !stage.is_preparation() => {
                 self.stage.set_message(stage.name());
                 self.stage.tick();
             }

@@ -1,6 +1,6 @@
 //! Progress as lines: for logs, and for programs.
 
-use oci2bk::progress::{Event, Stage};
+use oci2bk::progress::Event;
 use oci2bk::text::{size, to_json_line};
 
 use super::Renderer;
@@ -12,9 +12,7 @@ pub(super) struct Plain;
 impl Renderer for Plain {
     fn render(&self, event: Event<'_>) {
         match event {
-            // Nothing to wait for, mostly.
-            Event::StageStarted(Stage::Read | Stage::Keys | Stage::Plan) => {}
-            Event::StageStarted(stage) => note(stage.name()),
+            Event::StageStarted(stage) if !stage.is_preparation() => note(stage.name()),
             Event::LayerFinished(work) => {
                 let description: String =
                     work.description.iter().map(|text| format!(" {text}")).collect();

@@ -144,6 +144,17 @@ pub enum Stage {
 }
 
 impl Stage {
+    /// Returns whether it comes before the work on a root, and mostly ends soon.
+    ///
+    /// ```
+    /// use oci2bk::progress::Stage;
+    ///
+    /// assert!(Stage::Plan.is_preparation() && !Stage::Layers.is_preparation());
+    /// ```
+    pub const fn is_preparation(self) -> bool {
+        matches!(self, Self::Read | Self::Keys | Self::Plan)
+    }
+
     /// Returns its name in reports.
     pub const fn name(self) -> &'static str {
         match self {

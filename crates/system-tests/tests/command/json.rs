@@ -187,7 +187,7 @@ fn of_conversions(documents: &mut Documents, place: &Place) {
     let partial = partial.into_os_string().into_string().unwrap();
     let [_, option, keys] = index();
     let words = [&partial, &fixture("min/cache"), &option, &keys].map(String::clone);
-    let more = ["--allow-unkeyed", "--buildkit=v0.12.5"];
+    let more = ["--allow-unkeyed", "--buildkit=v0.12.5", "--progress=rawjson"];
     documents.run("convert.json", convert(words, &Place::new()).args(more), 0);
     let words = ["inspect", &partial, &option, &keys];
     documents.run("inspect-export.json", super::command().args(words), 0);

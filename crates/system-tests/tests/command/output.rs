@@ -57,14 +57,25 @@ fn rawjson_is_an_object_for_each_event() {
     let events: Vec<Value> =
         printed.stderr.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
     let of = |name: &str| events.iter().filter(|event| event["event"] == name).count();
-    assert_eq!((of("stage-started"), of("stage-finished")), (3, 3));
+    assert_eq!((of("stage-started"), of("stage-finished")), (6, 6));
     assert_eq!((of("layer-started"), of("layer-finished")), (12, 12));
     for event in events.iter().filter(|event| event["layer"].is_object()) {
         let layer = &event["layer"];
         assert!(layer["blob"].as_str().unwrap().starts_with("sha256:"), "{event}");
         assert!(layer["blob_size"].is_u64() && layer["read_size"].is_u64(), "{event}");
     }
-    assert_eq!(events[0]["stage"], "layers");
+    let started = events.iter().filter(|event| event["event"] == "stage-started");
+    let stages: Vec<_> = started.map(|event| event["stage"].as_str().unwrap()).collect();
+    assert_eq!(stages, ["read", "keys", "plan", "layers", "verify", "publish"]);
+    assert_eq!(of("warning"), 0);
+
+    // Without keys, the steps are no part of the state.
+    let words = [fixture("index/cache")];
+    let printed = Printed::of(convert(&words, &Place::new()).arg("--progress=rawjson"), 0);
+    let warnings = printed.stderr.lines().filter(|line| line.contains(r#""event":"warning""#));
+    let warnings: Vec<Value> = warnings.map(|line| serde_json::from_str(line).unwrap()).collect();
+    assert_eq!(warnings.len(), 1, "{}", printed.stderr);
+    assert_eq!(warnings[0]["warning"]["kind"], "incomplete");
 }
 
 /// Runs the command with a terminal as stderr, and returns the output to the terminal.
