@@ -3,6 +3,7 @@
 #![allow(clippy::print_stderr, reason = "a program of ours for us, which says what it is doing")]
 
 mod cache;
+mod cancel;
 mod containerd;
 mod content;
 mod contestants;
@@ -115,6 +116,8 @@ enum Group {
     Repeat,
     /// Files into a cache mount, with the command and with builds that copy them
     Mounts,
+    /// Conversions of 400000 and of a million files that are cancelled
+    Cancel,
 }
 
 impl Arguments {
@@ -165,6 +168,7 @@ fn main() -> Result<()> {
         records: Vec::new(),
         repeat: None,
         mounts: None,
+        cancelled: Vec::new(),
     };
     let mut planned_matches = matches(&arguments, available).into_iter().peekable();
     while let Some(planned) = planned_matches.next() {
@@ -212,6 +216,17 @@ fn main() -> Result<()> {
         let (kind, rounds) = (arguments.on, arguments.rounds);
         report.mounts = Some(mounts::seed(&work, kind, (&oci2bk, &buildkit), rounds)?);
         report.write(&arguments.output)?;
+    }
+    if arguments.wants(Group::Cancel) {
+        for files in [400_000, 1_000_000] {
+            let shape = Shape { bytes: files * 100, files, layers: arguments.layers };
+            let caches = cache::caches(&work, shape, &[Compression::Gzip])?;
+            let cache = caches.first().context("a cache")?;
+            let rounds = arguments.rounds.min(3);
+            report.cancelled.push(cancel::measure(&work, arguments.on, cache, rounds)?);
+            cache::remove(cache)?;
+            report.write(&arguments.output)?;
+        }
     }
     if let Some(page) = &arguments.page {
         let text = fs::read_to_string(page).with_context(|| page.display().to_string())?;

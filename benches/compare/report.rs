@@ -9,6 +9,7 @@ use anyhow::Result;
 use serde::Serialize;
 
 use crate::cache::{Compression, Shape};
+use crate::cancel::{self, Cancelled};
 use crate::containerd;
 use crate::machine::Machine;
 use crate::measure::Sample;
@@ -28,6 +29,7 @@ pub(crate) struct Report {
     pub(crate) records: Vec<Records>,
     pub(crate) repeat: Option<Repeat>,
     pub(crate) mounts: Option<Mounts>,
+    pub(crate) cancelled: Vec<Cancelled>,
 }
 
 /// One cache, unpacked by several contestants in turns.
@@ -66,14 +68,14 @@ const ROWS: &[(&str, &[&str], Option<f64>)] = &[
 
 /// The median, minimum and maximum of some numbers.
 #[derive(Debug, Clone, Copy, PartialEq)]
-struct Spread {
-    median: f64,
-    lowest: f64,
-    highest: f64,
+pub(crate) struct Spread {
+    pub(crate) median: f64,
+    pub(crate) lowest: f64,
+    pub(crate) highest: f64,
 }
 
 impl Spread {
-    fn of(mut values: Vec<f64>) -> Option<Self> {
+    pub(crate) fn of(mut values: Vec<f64>) -> Option<Self> {
         values.sort_by(f64::total_cmp);
         let (lowest, highest) = (*values.first()?, *values.last()?);
         let middle = values.len() / 2;
@@ -164,8 +166,9 @@ impl Report {
             write_repeat(&mut text, repeat);
         }
         if let Some(mounts) = &self.mounts {
-            write_mounts(&mut text, mounts);
+            mounts.write(&mut text);
         }
+        cancel::write(&mut text, &self.cancelled);
         text
     }
 
@@ -389,55 +392,6 @@ fn write_repeat(text: &mut String, repeat: &Repeat) {
     }
 }
 
-/// The part of the time of a build that an import may take.
-const MOUNTS_WANTED: f64 = 0.25;
-
-fn write_mounts(text: &mut String, mounts: &Mounts) {
-    let Shape { bytes, files, .. } = mounts.shape;
-    let seconds = |name: &str| -> Option<Vec<f64>> {
-        Some(mounts.runs.get(name)?.iter().map(|sample| sample.seconds).collect())
-    };
-    let _ = writeln!(
-        text,
-        "\n## A cache mount\n\n{:.1} GB in {files} files, into a mount in the root of a daemon that has run: with \
-         `mounts import`, and with builds that copy them there. Wanted: at most {MOUNTS_WANTED} of the time of a \
-         build.\n\n| | seconds | spread | of the build with a bind mount | of the build with COPY | peak memory, MiB \
-         | |\n|---|---|---|---|---|---|---|",
-        bytes as f64 / 1e9,
-    );
-    let builds = ["build with a bind mount", "build with COPY"];
-    for (name, samples) in &mounts.runs {
-        let Some(own) = seconds(name) else { continue };
-        let Some(spread) = Spread::of(own.clone()) else { continue };
-        let ratios = builds.map(|build| {
-            let build = seconds(build).filter(|_| !builds.contains(name))?;
-            Spread::of(own.iter().zip(build).map(|(own, build)| own / build).collect())
-        });
-        let cell = |ratio: &Option<Spread>| match ratio {
-            Some(Spread { median, lowest, highest }) => {
-                format!("{median:.2} ({lowest:.2} to {highest:.2})")
-            }
-            None => String::new(),
-        };
-        let peak = samples.iter().filter_map(|sample| sample.peak_bytes).max();
-        let verdict = match ratios[0] {
-            None => "",
-            Some(ratio) if ratio.median <= MOUNTS_WANTED => "PASS",
-            Some(_) => "FAIL",
-        };
-        let _ = writeln!(
-            text,
-            "| {name} | {:.2} | {:.2} to {:.2} | {} | {} | {} | {verdict} |",
-            spread.median,
-            spread.lowest,
-            spread.highest,
-            cell(&ratios[0]),
-            cell(&ratios[1]),
-            peak.map_or_else(String::new, |peak| (peak >> 20).to_string()),
-        );
-    }
-}
-
 /// Returns the seconds of convert for each GB of files.
 fn per_gigabyte(scenario: &Scenario) -> Option<Spread> {
     scenario.convert(|sample| sample.seconds / scenario.gigabytes())
@@ -547,32 +501,6 @@ mod tests {
     }
 
     #[test]
-    fn an_import_of_mounts_is_compared_with_builds() {
-        let samples = |seconds: &[f64]| {
-            let sample =
-                |seconds: &f64| Sample { seconds: *seconds, cpu_seconds: 1.0, peak_bytes: None };
-            seconds.iter().map(sample).collect()
-        };
-        let runs = [
-            ("import of a directory", samples(&[1.0, 1.0, 3.0])),
-            ("build with a bind mount", samples(&[5.0, 4.0, 6.0])),
-            ("build with COPY", samples(&[10.0, 10.0, 10.0])),
-        ];
-        let shape = Shape { bytes: 600_000_000, files: 5_000, layers: 1 };
-        let mut text = String::new();
-        write_mounts(&mut text, &Mounts { shape, runs: runs.into() });
-        let rows: Vec<_> = text.lines().skip(7).collect();
-        assert_eq!(
-            rows,
-            [
-                "| build with COPY | 10.00 | 10.00 to 10.00 |  |  |  |  |",
-                "| build with a bind mount | 5.00 | 4.00 to 6.00 |  |  |  |  |",
-                "| import of a directory | 1.00 | 1.00 to 3.00 | 0.25 (0.20 to 0.50) | 0.10 (0.10 to 0.30) |  | PASS |",
-            ]
-        );
-    }
-
-    #[test]
     fn a_comparison_says_what_was_reached() {
         let mut text = String::new();
         let runs: &[(&str, &[f64])] =
@@ -613,6 +541,7 @@ mod tests {
             records: Vec::new(),
             repeat: None,
             mounts: None,
+            cancelled: Vec::new(),
         };
         let page = "# Performance\n<!-- bench:report -->\nold\n<!-- /bench:report -->\nmore\n";
         let filled = report.fill_in(page).unwrap();
