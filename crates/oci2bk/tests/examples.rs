@@ -8,8 +8,6 @@ mod convert;
 mod inspect_export;
 #[path = "../examples/keys.rs"]
 mod keys;
-#[path = "../examples/service.rs"]
-mod service;
 #[path = "../examples/verify.rs"]
 mod verify;
 
@@ -61,42 +59,4 @@ fn keys_that_were_written_name_the_steps() {
     let named = |keys: &[String]| inspect_export::run(&cache, keys).unwrap();
     assert_eq!(named(&[]), 0);
     assert_eq!(named(&[file]), named(&[keys]));
-}
-
-#[test]
-fn a_service_tells_how_far_it_is_and_can_be_stopped() {
-    let (cache, keys) = fixture();
-    let root = tempfile::tempdir().unwrap();
-    let job = || service::Job {
-        source: cache.clone(),
-        keys: vec![keys.clone().into()],
-        root: root.path().join("root"),
-        extract: false,
-    };
-    let running = service::Running::start(job());
-    let status = std::sync::Arc::clone(&running.status);
-    let report = running.wait().unwrap();
-    assert_eq!(*status.stage.lock().unwrap(), "publish");
-    assert!(status.layers_done.load(std::sync::atomic::Ordering::Relaxed) > 0);
-    assert_eq!(report.shares.blobs.existing, 0);
-
-    // Stopped before, in between or too late: the root stays sound.
-    let again = service::Running::start(job());
-    again.stop();
-    if let Err(error) = again.wait() {
-        let error = error.downcast::<ConvertError>().unwrap();
-        assert!(matches!(*error, ConvertError::Cancelled), "{error}");
-        assert_eq!(error.to_string(), "the conversion was cancelled; the root is as it was");
-    }
-    assert!(verify::run(&root.path().join("root")).unwrap().damage.is_empty());
-}
-
-#[test]
-fn the_page_about_embedding_has_the_service_as_it_is() {
-    let repository = Path::new(env!("CARGO_MANIFEST_DIR")).join("../..");
-    let page = std::fs::read_to_string(repository.join("docs/embedding.md")).unwrap();
-    let service = include_str!("../examples/service.rs");
-    let from = service.find("/// The input and output of a conversion.").unwrap();
-    let to = service.find("fn main()").unwrap();
-    assert!(page.contains(service[from..to].trim_end()), "copy it from examples/service.rs");
 }

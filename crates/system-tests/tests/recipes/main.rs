@@ -55,10 +55,11 @@ const RECIPES: [(&str, Proof); 12] = [
 /// A test that pages are correct, without a daemon.
 type PageProof = fn() -> anyhow::Result<()>;
 
-const PAGES: [(&str, PageProof); 5] = [
+const PAGES: [(&str, PageProof); 6] = [
     ("docs::links", pages::prove_links),
     ("docs::paths", pages::prove_paths),
     ("docs::summary", pages::prove_summary),
+    ("docs::code", pages::prove_code),
     ("docs::diagrams", site::prove_diagrams),
     ("docs::releases", releases::prove),
 ];

@@ -164,3 +164,29 @@ pub(crate) fn prove_summary() -> Result<()> {
     ensure!(missing.is_empty(), "{SUMMARY} lacks {missing:#?}");
     Ok(())
 }
+
+/// Code that pages show from a file is in it as they show it.
+pub(crate) fn prove_code() -> Result<()> {
+    let root = repository();
+    let mut blocks = 0;
+    for page in pages()? {
+        let text = fs::read_to_string(root.join(&page))?;
+        for block in text.split("<!-- code: ").skip(1) {
+            blocks += 1;
+            let shown = page.display();
+            let (path, block) = block.split_once(" -->\n```rust,ignore\n").with_context(|| {
+                format!("{shown}: a comment with the file of code is not before a block of it")
+            })?;
+            let code = block.split_once("\n```\n").map_or(block, |(code, _)| code);
+            let file = fs::read_to_string(root.join(path)).with_context(|| path.to_owned())?;
+            // In the same order; a block may leave out what is between two items.
+            let mut rest = file.as_str();
+            for part in code.split("\n\n") {
+                let found = rest.split_once(part);
+                rest = found.with_context(|| format!("{shown}: not in {path}: {part}"))?.1;
+            }
+        }
+    }
+    ensure!(blocks >= 10, "only {blocks} blocks of code were found");
+    Ok(())
+}
