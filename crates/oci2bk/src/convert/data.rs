@@ -1,4 +1,4 @@
-//! Reports of conversions as data, with the members of `docs/reference/schemas/convert.json`.
+//! Reports of conversions as data, with the members of the schema `convert.json`.
 
 use std::collections::BTreeSet;
 

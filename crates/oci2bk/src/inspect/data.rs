@@ -1,4 +1,4 @@
-//! Both views as data, with the members of `docs/reference/schemas/inspect-export.json` and `inspect-root.json`.
+//! Both views as data, with the members of the schema `inspect-export.json` and `inspect-root.json`.
 
 use bkstate::snapshots::Kind;
 use bkstate::{Time, mounts};

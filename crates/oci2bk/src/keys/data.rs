@@ -1,4 +1,4 @@
-//! Key sources as data, with the members of `key_source` in `docs/reference/schemas/common.json`.
+//! Key sources as data, with the members of `key_source` in the schema `common.json`.
 
 use serde::ser::{Serialize, SerializeStruct as _, Serializer};
 

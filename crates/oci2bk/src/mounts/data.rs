@@ -1,4 +1,4 @@
-//! Cache mounts as data, with the members of `docs/reference/schemas/mounts-*.json`.
+//! Cache mounts as data, with the members of the schema `mounts-*.json`.
 
 use bkstate::Digest;
 use bkstate::ids::RecordId;

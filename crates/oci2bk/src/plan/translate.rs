@@ -40,8 +40,7 @@ impl<'a> Translation<'a> {
     pub(super) fn new(export: &'a CacheExport, keyring: &'a Keyring, target: Target) -> Self {
         let records = &export.config.records;
         let named = named(records, keyring);
-        let stated = keyring.exporter().map(|release| Span::of(release.version()));
-        let told = [told(records, keyring), stated];
+        let told = [told(records, keyring), stated(keyring)];
         let exporter = named.map(|named| told.into_iter().flatten().fold(named, Releases::within));
         let names = BTreeMap::new();
         let built_on = scans::built_on(records, keyring);
@@ -55,6 +54,11 @@ impl<'a> Translation<'a> {
     /// Returns the possible releases of the exporter.
     pub(super) fn exporter(&self) -> Option<Releases> {
         self.exporter
+    }
+
+    /// Returns the release that the caller states for the exporter.
+    fn stated(&self) -> Option<Span> {
+        stated(self.keyring)
     }
 
     /// Returns whether any key differs from the exporter's.
@@ -134,6 +138,10 @@ impl<'a> Translation<'a> {
         let ambiguous = classes.any(|class| proves(class.selectors));
         if ambiguous && !selector.is_empty() { vec![exported, selector] } else { vec![exported] }
     }
+}
+
+fn stated(keyring: &Keyring) -> Option<Span> {
+    keyring.exporter().map(|release| Span::of(release.version()))
 }
 
 /// Returns what the key sources say about the release that made `records`; `None` if that excludes any whose

@@ -1,4 +1,4 @@
-//! Events as data, with the members of `docs/reference/schemas/progress.json`.
+//! Events as data, with the members of the schema `progress.json`.
 
 use serde::ser::{Serialize, Serializer};
 

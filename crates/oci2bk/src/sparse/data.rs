@@ -1,4 +1,4 @@
-//! Sparse layouts as data, with the members of `docs/reference/schemas/sparse.json`.
+//! Sparse layouts as data, with the members of the schema `sparse.json`.
 
 use bkstate::Digest;
 use serde::Serialize;

@@ -1,4 +1,4 @@
-//! Reports of verifications as data, with the members of `docs/reference/schemas/verify.json`.
+//! Reports of verifications as data, with the members of the schema `verify.json`.
 
 use serde::ser::{Serialize, SerializeStruct as _, Serializer};
 

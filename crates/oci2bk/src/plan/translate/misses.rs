@@ -49,11 +49,10 @@ impl Translation<'_> {
     fn exporter_of(&self, key: &Resolved) -> Option<Releases> {
         // If the names are of several releases, as after an upgrade, it may be any.
         let any = || key.vertex.is_some().then_some(Releases::ALL);
-        match (self.named.or_else(any), key.builder) {
-            (Some(named), Some(builder)) => Some(named.within(builder)),
-            (None, Some(builder)) => Some(Releases::ALL.within(builder)),
-            (named, None) => named,
-        }
+        let told: Vec<_> = [key.builder, self.stated()].into_iter().flatten().collect();
+        let known = || (!told.is_empty()).then_some(Releases::ALL);
+        let named = self.named.or_else(any).or_else(known)?;
+        Some(told.iter().fold(named, |releases, span| releases.within(*span)))
     }
 
     /// Returns why the target may look up `record` by another hash than its own.

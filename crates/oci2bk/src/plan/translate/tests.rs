@@ -284,9 +284,17 @@ fn misses_if_told(
 ) -> Vec<(String, bool, Option<String>)> {
     let version = |text: &str| text.parse().unwrap();
     let builder = Span { since: version(builder.0), before: builder.1.map(version) };
-    let keyring = keyring_of(key_source(exporter, |_| true, Some(builder)));
+    misses_with(exporter, &keyring_of(key_source(exporter, |_| true, Some(builder))), target)
+}
+
+/// Returns the same for these keys.
+fn misses_with(
+    exporter: &Class,
+    keyring: &Keyring,
+    target: &str,
+) -> Vec<(String, bool, Option<String>)> {
     let (_layout, export) = export(&[], &[], &records(exporter));
-    let plan = Plan::for_target(&[export], &keyring, target.parse().unwrap()).unwrap();
+    let plan = Plan::for_target(&[export], keyring, target.parse().unwrap()).unwrap();
     let misses = plan.misses.into_iter();
     let told = |miss: Miss| {
         (miss.name.unwrap(), miss.certain, miss.exporter.map(|exporter| exporter.to_string()))
@@ -316,6 +324,27 @@ fn nothing_may_be_missed_if_the_key_source_tells_that_the_exporter_is_as_the_tar
         (("0.11.0", Some("0.12.0")), "0.32.2", named(false, Some("v0.18.0 to v0.25.2"))),
     ] {
         assert_eq!(misses_if_told(exporter, builder, target), expected, "{builder:?} on {target}");
+    }
+}
+
+#[test]
+fn a_stated_exporter_counts_as_far_as_the_names_of_the_steps_allow() {
+    let exporter = of_class("0.25.2");
+    let named = |certain, only_if: Option<&str>| {
+        vec![("matched".to_owned(), certain, only_if.map(str::to_owned))]
+    };
+    for (stated, target, expected) in [
+        (None, "0.32.2", named(false, Some("v0.18.0 to v0.25.2"))),
+        (Some("0.32.2"), "0.32.2", vec![]),
+        (Some("0.25.2"), "0.32.2", named(true, None)),
+        (Some("0.25.2"), "0.24.0", named(false, None)),
+        // It does not name the steps like this.
+        (Some("0.12.5"), "0.32.2", named(false, Some("v0.18.0 to v0.25.2"))),
+    ] {
+        let mut keyring = keyring(exporter, |_| true);
+        keyring.exported_by(stated.map(|release| release.parse::<Target>().unwrap()));
+        let found = misses_with(exporter, &keyring, target);
+        assert_eq!(found, expected, "{stated:?} on {target}");
     }
 }
 
