@@ -317,7 +317,7 @@ impl Instance {
 
 impl Node {
     /// Returns its image, if the daemon in it is rootless. Its tag says so, such as `moby/buildkit:rootless` or
-    /// `v0.34.2-rootless` (BuildKit v0.34.2 `docs/rootless.md`), and its root is in another volume.
+    /// `v0.34.2-rootless` (`rootless.md` in the docs of BuildKit v0.34.2), and its root is in another volume.
     fn rootless_image(&self) -> Option<&str> {
         let image = self.driver_opts.as_ref()?.get("image")?;
         let name = image.rsplit('/').next()?;
