@@ -74,31 +74,23 @@ pub(crate) fn run(arguments: &Convert) -> Result<(), Failure> {
     }
     check_root(location.clone())?;
     let destination = destination(plan, &daemon, arguments.buildkit.is_some());
+    // Without a key source, no steps are expected.
+    let asked = arguments.requirement() == Some(Requirement::Keys) || keyring.has_sources();
+    let refused = refusal(arguments, &prepared, asked);
     if arguments.dry_run {
         let shares = converter.preview(plan, location.clone())?;
         display.say_warnings();
         let preview = Preview::new(&prepared, &destination, shares);
-        output::result::<Failure>(&match arguments.format {
-            Format::Table => summary::plan(&preview),
-            Format::Json => text::to_json(&preview)?,
-        })?;
+        match arguments.format {
+            Format::Table => output::result::<Failure>(&summary::plan(&preview))?,
+            // A program gets one document, and that of a failure is the error.
+            Format::Json if refused.is_some() => {}
+            Format::Json => output::result::<Failure>(&text::to_json(&preview)?)?,
+        }
     }
     display.say_warnings();
-    let unkeyed: Vec<_> = plan.unkeyed().cloned().collect();
-    // Without a key source, no steps are expected.
-    let required = arguments.requirement();
-    let asked = required == Some(Requirement::Keys) || keyring.has_sources();
-    // Another requirement says how many steps may lack keys.
-    let needs_keys = required.is_none_or(|required| required == Requirement::Keys);
-    if !unkeyed.is_empty() && asked && needs_keys && !arguments.allow_unkeyed {
-        let foreign = foreign(keyring, exports);
-        return Err(Failure::Unkeyed { lost: unkeyed, foreign });
-    }
-    if let Some(requirement) = required {
-        let shortfalls = plan.unmet(requirement);
-        if !shortfalls.is_empty() {
-            return Err(Failure::Incomplete { requirement, shortfalls });
-        }
+    if let Some(failure) = refused {
+        return Err(failure);
     }
     if asked {
         warning::of_losses(plan);
@@ -159,6 +151,22 @@ pub(crate) fn run(arguments: &Convert) -> Result<(), Failure> {
         Format::Table => summary::report(&conversion),
         Format::Json => text::to_json(&conversion)?,
     })
+}
+
+/// Returns why the plan is not carried out: it lacks what the user asks for.
+fn refusal(arguments: &Convert, prepared: &Prepared, asked: bool) -> Option<Failure> {
+    let Prepared { exports, keyring, plan, .. } = prepared;
+    let required = arguments.requirement();
+    let unkeyed: Vec<_> = plan.unkeyed().cloned().collect();
+    // Another requirement says how many steps may lack keys.
+    let needs_keys = required.is_none_or(|required| required == Requirement::Keys);
+    if !unkeyed.is_empty() && asked && needs_keys && !arguments.allow_unkeyed {
+        let foreign = foreign(keyring, exports);
+        return Some(Failure::Unkeyed { lost: unkeyed, foreign });
+    }
+    let requirement = required?;
+    let shortfalls = plan.unmet(requirement);
+    (!shortfalls.is_empty()).then_some(Failure::Incomplete { requirement, shortfalls })
 }
 
 /// Returns the key sources that do not belong to any of `exports`.

@@ -277,7 +277,8 @@ impl Db {
         // Callers have checked the length against MAX_NODE_BYTES.
         let length =
             usize::try_from(length).map_err(|_| failed(io::ErrorKind::FileTooLarge.into()))?;
-        bytes.resize(start + length, 0);
+        // Zeros of the allocator: `Vec::resize` sets byte after byte without optimisation.
+        bytes.append(&mut vec![0; length]);
         self.file.read_exact_at(&mut bytes[start..], offset).map_err(failed)
     }
 

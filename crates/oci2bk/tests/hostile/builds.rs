@@ -176,7 +176,7 @@ fn whose_images_are_all_of_one_repository_have_an_end() {
 
 #[test]
 fn of_one_op_with_very_many_inputs_outputs_and_parts_take_linear_time() {
-    const MANY: i64 = 30_000;
+    const MANY: i64 = 10_000;
     let copy = |number: i64| {
         let copy = json!({"src": "/a", "dest": "/b", "mode": -1, "timestamp": -1});
         json!({"input": MANY + number - 1, "secondaryInput": number, "output": number,
@@ -197,6 +197,6 @@ fn of_one_op_with_very_many_inputs_outputs_and_parts_take_linear_time() {
     let (explanation, comparisons) = explained(&build(steps), &cache, &Limits::default()).unwrap();
     assert_eq!(explanation.steps[1].outcome, Outcome::Miss);
     assert!(comparisons < 10 * MANY as u64, "{comparisons}");
-    // Comparing each with each would take some minutes.
-    assert!((processor_time() - started).as_secs() < 60, "{:?}", processor_time() - started);
+    // Comparing each with each takes longer.
+    assert!((processor_time() - started).as_secs() < 20, "{:?}", processor_time() - started);
 }

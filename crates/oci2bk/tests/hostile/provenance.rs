@@ -171,9 +171,9 @@ fn of_which_two_bytes_would_take_hundreds() {
 }
 
 #[test]
-fn with_a_merge_of_a_million_inputs() {
+fn with_a_merge_of_200_000_inputs() {
     // Up to v0.12 such an op is named by its JSON, which would be stored with every link to it.
-    let inputs: Vec<_> = (0..1_000_000).map(|input| json!({"input": input})).collect();
+    let inputs: Vec<_> = (0..200_000).map(|input| json!({"input": input})).collect();
     let steps = merge(&json!(inputs));
     let json = json!({"Type": "buildkit.merge.v0", "Merge": {"inputs": inputs}}).to_string();
     let source = file(of(&steps).to_string());
@@ -183,7 +183,7 @@ fn with_a_merge_of_a_million_inputs() {
 // The step's op names every record of the step, and must not be encoded again for each.
 #[test]
 fn with_an_op_of_a_megabyte_that_thousands_of_records_share() {
-    let args = ["x".repeat(8 << 20)];
+    let args = ["x".repeat(1 << 20)];
     let mount = json!({"dest": "/"});
     let exec = json!({"meta": {"args": args, "cwd": "/"}, "mounts": [mount]});
     let provenance = of(&json!([{"op": {"Op": {"exec": exec}}, "inputs": ["a:0"]}]));
@@ -199,7 +199,7 @@ fn with_an_op_of_a_megabyte_that_thousands_of_records_share() {
     let (plan, _) = converted_with(layout.path(), &[source.path()]).unwrap();
     assert_eq!(plan.steps.len(), 4000);
     // Encoding it once for each record takes many minutes.
-    assert!((processor_time() - started).as_secs() < 100, "{:?}", processor_time() - started);
+    assert!((processor_time() - started).as_secs() < 30, "{:?}", processor_time() - started);
 }
 
 // All mounts are visited for each input of each record of the op.

@@ -18,6 +18,7 @@ mod output;
 mod outputs;
 mod prepared;
 mod reference;
+mod required;
 mod results;
 mod rights;
 mod roots;

@@ -76,13 +76,17 @@ struct Lines {
 
 impl Lines {
     fn next<R: BufRead>(&mut self, reader: &mut Reader<R>) -> Result<i64, TarError> {
+        // A line can be as long as the map, so no part of it is searched twice.
+        let mut searched = 0;
         loop {
             let rest = &self.text[self.start..];
-            if let Some(length) = rest.iter().position(|byte| *byte == b'\n') {
+            if let Some(more) = rest[searched..].iter().position(|byte| *byte == b'\n') {
+                let length = searched + more;
                 let number = decimal(&rest[..length]).ok_or(TarError::SparseMap)?;
                 self.start += length + 1;
                 return Ok(number);
             }
+            searched = rest.len();
             self.read += BLOCK;
             if self.read > SPECIAL_LIMIT {
                 return Err(TarError::SparseMap);
