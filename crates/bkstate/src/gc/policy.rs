@@ -121,18 +121,48 @@ impl Policy {
     }
 }
 
+/// Returns the conditions of a filter, all of which have to hold. Commas in quoted values separate none; the
+/// values of `~=` can be quoted by slashes and bars as well (containerd v2 `pkg/filters/parser.go`).
+fn conditions(filter: &str) -> impl Iterator<Item = &str> {
+    let mut quote = None;
+    let mut escaped = false;
+    let mut before = ['\0'; 2];
+    filter.split(move |ch: char| {
+        let separates = match quote {
+            None => {
+                if ch == '"' || (before == ['~', '='] && matches!(ch, '/' | '|')) {
+                    quote = Some(ch);
+                }
+                ch == ','
+            }
+            Some(end) => {
+                if ch == end && !escaped {
+                    quote = None;
+                }
+                escaped = ch == '\\' && !escaped;
+                false
+            }
+        };
+        before = [before[1], ch];
+        separates
+    })
+}
+
 impl Rule {
     /// Returns whether a filter can match a record of a build step, whose type is `regular`. Only comparisons
     /// with the type are understood, which are all that the daemon's own rules use.
     pub(super) fn may_match_steps(&self) -> bool {
         let excludes = |condition: &str| match condition.trim().split_once("==") {
             Some((field, value)) => {
-                field.trim() == "type" && value.trim().trim_matches('"') != "regular"
+                let value = value.trim();
+                // An escape can stand for any character.
+                let is_plain = !value.contains('\\');
+                field.trim() == "type" && is_plain && value.trim_matches('"') != "regular"
             }
             None => false,
         };
         self.filters.is_empty()
-            || self.filters.iter().any(|filter| !filter.split(',').any(excludes))
+            || self.filters.iter().any(|filter| !conditions(filter).any(excludes))
     }
 
     /// Returns the bytes that the rule keeps of `size`; 0 keeps nothing (`calculateKeepBytes` in

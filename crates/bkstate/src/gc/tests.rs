@@ -205,6 +205,21 @@ fn a_rule_without_limits_takes_what_is_old() {
     let others = "filters = [\"type==source.local\", \"type==\\\"frontend\\\",shared==true\"]";
     assert_eq!(losses(&format!("{text}{others}")), []);
     assert_eq!(losses(&format!("{text}filters = [\"type!=source.local\"]")).len(), 1);
+    for (filter, is_of_steps) in [
+        (r#"type==exec.cachemount,description~="a b""#, false),
+        (r#"description~="a b",type==exec.cachemount"#, false),
+        (r#"description=="a,type==frontend""#, true),
+        (r#"description=="a\",type==frontend""#, true),
+        (r#"description=="a\\",type==frontend"#, false),
+        ("description~=/a,type==frontend/", true),
+        ("description~=|a,type==frontend|,type==regular", true),
+        ("description==/a,type==frontend", false),
+        (r#"type=="\x72egular""#, true),
+    ] {
+        // TOML reads the text between three apostrophes as it is.
+        let text = format!("{text}filters = ['''{filter}''']");
+        assert_eq!(losses(&text).len(), usize::from(is_of_steps), "{filter}");
+    }
     // The daemon removes one record although it intends to remove none.
     let free = "[[worker.oci.gcpolicy]]\nminFreeSpace = 1\n";
     assert_eq!(losses(free), [Loss { rule: 0, keeps: 1, unused_for: Duration::ZERO }]);
