@@ -220,10 +220,10 @@ pub(crate) struct MountsImport {
     #[command(flatten)]
     pub(crate) limits: LimitArguments,
 
-    /// When the cache mounts count as last used
+    /// When the cache mounts count as last used, until a daemon measures them
     ///
-    /// TIME has the forms that convert takes. By default it is SOURCE_DATE_EPOCH, or unknown: garbage collection
-    /// then counts from its first look at them.
+    /// TIME has the forms that convert takes. By default it is SOURCE_DATE_EPOCH, or unknown. A daemon measures new
+    /// mounts about a second after its start. For its garbage collection that is a use, whatever TIME is.
     #[arg(long, value_name = "TIME", value_parser = clock::parse)]
     pub(crate) last_used: Option<Time>,
 

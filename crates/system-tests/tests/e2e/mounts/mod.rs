@@ -12,6 +12,7 @@ use std::time::Duration;
 
 use anyhow::{Context as _, Result, ensure};
 use archives::{Member, archive, file, hard_link, member, symlink};
+use bkstate::Time;
 use serde_json::{Value, json};
 use testkit::trials::Suite;
 
@@ -202,10 +203,12 @@ fn prove_for(world: &World, kind: Kind) -> Result<()> {
     let archive = format!("oci-archive:{}", bench.path("all.tar").display());
     bench.export(&natural, &["--to", &archive])?;
     let empty = bench.path("empty");
-    bench.imported(&tar, &empty, &["--id", "target=/c1"])?;
+    let long_ago = "--last-used=2020-01-01T00:00:00Z";
+    bench.imported(&tar, &empty, &["--id", "target=/c1", long_ago])?;
     let owner = ["--id", "target=/c4", "--uid=1000", "--gid=1001", "--mode=0770"];
     bench.imported(&directory, &empty, &owner)?;
     bench.imported(&archive, &empty, &["--id", "id=named", "--id", "//c6"])?;
+    prove_measured(&bench, &empty)?;
     let daemon = bench.start(&empty)?;
     let seen = bench.read(&daemon)?;
     ensure!(seen == expected, "single mounts have\n{seen}\nnot\n{expected}");
@@ -215,6 +218,24 @@ fn prove_for(world: &World, kind: Kind) -> Result<()> {
         Some(user) => outside::prove(&bench, user, &natural, &expected),
         None => Ok(()),
     }
+}
+
+/// A daemon that measures a mount counts that as a use, so garbage collection keeps an old one for now.
+fn prove_measured(bench: &Bench<'_>, root: &Path) -> Result<()> {
+    let last_used = || -> Result<Option<Time>> {
+        let listed = bench.json(&["mounts", "ls"], root)?;
+        let mut mounts = listed["mounts"].as_array().into_iter().flatten();
+        let mount = mounts.find(|mount| mount["id"] == "//c1").context("the mount is gone")?;
+        Ok(mount["last_used_at"].as_str().map(str::parse).transpose()?)
+    };
+    let given: Time = "2020-01-01T00:00:00Z".parse()?;
+    ensure!(last_used()? == Some(given), "it was last used {:?}", last_used()?);
+    let daemon = bench.start(root)?;
+    wait_for_mount(&daemon)?;
+    daemon.stop()?;
+    let measured = last_used()?.context("the daemon has noted no use")?;
+    ensure!(measured.unix_seconds() > given.unix_seconds() + 86_400, "still {measured}");
+    Ok(())
 }
 
 /// Returns the records of the mounts of `root`.
