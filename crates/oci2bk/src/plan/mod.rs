@@ -68,7 +68,7 @@
 //! use oci2bk::{CacheExport, Keyring, Limits, Plan};
 //!
 //! let limits = Limits::default();
-//! let exports = CacheExport::read_sources(&["../../fixtures/index/cache".parse()?], &limits)?;
+//! let exports = CacheExport::read_sources(&["fixtures/index/cache".parse()?], &limits)?;
 //! let mut keyring = Keyring::for_exports(&exports);
 //! let mut plan = Plan::new(&exports, &keyring)?;
 //! assert!(!plan.is_complete());
@@ -90,7 +90,7 @@
 //! assert!(!dropped.is_empty() && !plan.shortfalls().iter().any(is_unused));
 //! plan.check()?;
 //!
-//! keyring.read("../../fixtures/index/keys/provenance.json", &limits)?;
+//! keyring.read("fixtures/index/keys/provenance.json", &limits)?;
 //! assert!(Plan::new(&exports, &keyring)?.is_complete());
 //! # Ok::<(), Box<dyn std::error::Error>>(())
 //! ```
