@@ -78,7 +78,7 @@ pub enum BuilderError {
     /// A directory of the machine cannot be used.
     #[error(transparent)]
     Place(#[from] PlaceError),
-    /// It is no name of a builder.
+    /// It cannot be the name of a builder.
     #[error("{0:?} cannot be the name of a builder: a letter, then letters, digits and ._-")]
     Name(String),
     /// Its driver has no volume.

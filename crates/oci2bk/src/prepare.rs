@@ -100,7 +100,7 @@ pub enum PrepareError {
     /// An image beside a cache, or one that was named, cannot be used.
     #[error(transparent)]
     Image(#[from] ImageError),
-    /// There is no plan for the sources.
+    /// The sources cannot be planned.
     #[error(transparent)]
     Plan(#[from] PlanError),
     /// The preparation was [cancelled](Preparer::cancel).

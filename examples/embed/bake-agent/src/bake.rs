@@ -12,7 +12,7 @@ use oci2bk::{Cancel, Classified, Converter, ErrorReport, Limits, Preparer, Progr
 
 use crate::Arguments;
 
-/// Why there is no warm root.
+/// Why the root is not warm.
 #[derive(Debug)]
 pub(crate) enum Failure {
     /// The state would be less than the cache. Nothing was written.

@@ -7,7 +7,7 @@
 //! | `GET /states/ID` | the report |
 //! | `DELETE /states/ID` | 204 |
 //!
-//! `DATA/states/ID/root` is the root for a builder. Whoever reaches the port can convert: put it behind
+//! `DATA/states/ID/root` is the root for a builder. Everybody who reaches the port can convert: put it behind
 //! something that knows its users.
 
 mod convert;

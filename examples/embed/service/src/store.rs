@@ -92,7 +92,7 @@ fn checked(id: &str) -> Result<&str, ServiceError> {
 
 /// The directory of one request. It is removed with this value, unless it is kept as a state.
 ///
-/// Whoever writes into the directory owns the value: while a blocking task converts, the task. So nothing is
+/// The writer of the directory owns the value: while a blocking task converts, the task. So nothing is
 /// removed before the last write, also when nobody waits for the task any more.
 #[derive(Debug)]
 pub(crate) struct Workspace {
