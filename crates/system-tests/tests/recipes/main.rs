@@ -17,10 +17,12 @@ mod alarm;
 mod ansible;
 mod builders;
 mod cloud_init;
+mod composite;
 mod dockerfile;
 mod ec2;
 mod packer;
 mod pages;
+mod publishing;
 mod releases;
 mod sandbox;
 mod sessions;
@@ -37,7 +39,7 @@ use crate::world::World;
 /// A test that a recipe works.
 type Proof = fn(&World) -> anyhow::Result<()>;
 
-const RECIPES: [(&str, Proof); 12] = [
+const RECIPES: [(&str, Proof); 13] = [
     ("github-actions", actions::prove),
     ("packer", packer::prove),
     ("packer::engine", packer::prove_engine),
@@ -50,6 +52,7 @@ const RECIPES: [(&str, Proof); 12] = [
     ("systemd", systemd::prove),
     ("docs::site", site::prove),
     ("alarm", alarm::prove),
+    ("release", publishing::prove),
 ];
 
 /// A test that pages are correct, without a daemon.
