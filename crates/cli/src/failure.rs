@@ -23,6 +23,7 @@ use oci2bk::last_used::EpochError;
 use oci2bk::mounts::MountsError;
 use oci2bk::plan::{Lost, LostReason, PlanError, Requirement, Shortfall, ShortfallKind};
 use oci2bk::prepare::PrepareError;
+use oci2bk::sizes::SizesError;
 use oci2bk::source::ParseSourceError;
 use oci2bk::sparse::SparseError;
 use oci2bk::text::{self, with_causes};
@@ -87,6 +88,10 @@ pub(crate) enum Failure {
     Root(#[from] OpenRootError),
     #[error(transparent)]
     Verify(#[from] VerifyError),
+    #[error(transparent)]
+    Sizes(#[from] SizesError),
+    #[error("{place} is a root: its sizes are those that oci2bk du prints")]
+    SizesOfRoot { place: String },
     #[error(transparent)]
     Mend(MendError),
     #[error("ended by {signal}; nothing in the root was changed")]
@@ -284,6 +289,8 @@ impl Failure {
             Self::Disk(error) => error.about(),
             Self::Root(error) => error.about(),
             Self::Verify(error) => error.about(),
+            Self::Sizes(error) => error.about(),
+            Self::SizesOfRoot { .. } => own("command.sizes-of-root", Class::Input),
             Self::Mend(error) => error.about(),
             Self::Place(error) => error.about(),
             Self::Inspect(error) => error.about(),
@@ -313,7 +320,9 @@ impl Failure {
 
     pub(crate) fn code(&self) -> Code {
         match self {
-            Self::NoRelease { .. } | Self::Epoch(_) | Self::Word(_) => Code::Usage,
+            Self::NoRelease { .. } | Self::SizesOfRoot { .. } | Self::Epoch(_) | Self::Word(_) => {
+                Code::Usage
+            }
             Self::Unkeyed { .. }
             | Self::Incomplete { .. }
             | Self::NoKeys

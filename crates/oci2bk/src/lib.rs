@@ -110,6 +110,7 @@
 //! | [`convert`], [`unpack`] | executing the plan; layers into trees |
 //! | [`last_used`] | when a state counts as used, as people write it |
 //! | [`mounts`] | cache mounts: listing, exporting and importing them |
+//! | [`sizes`] | what a root with a cache would take |
 //! | [`sparse`] | the index of caches without their layers, for `--cache-from` |
 //! | [`builder`] | the root of a builder of docker buildx |
 //! | [`root`], [`degree`], [`verify`], [`gc`] | the state in a root, its warmth, its damage, and what a daemon will remove |
@@ -160,6 +161,7 @@ mod place;
 pub mod plan;
 pub mod prepare;
 pub mod progress;
+pub mod sizes;
 pub mod source;
 pub mod sparse;
 pub mod text;

@@ -6,7 +6,7 @@ use clap::{Args, ValueEnum};
 use oci2bk::keys::KeyPath;
 use oci2bk::release::Target;
 
-use super::common::{LimitArguments, more_help};
+use super::common::{LimitArguments, PROGRESS_VARIABLE, ProgressMode, more_help};
 use super::daemon::{ENGINE, StorageArguments};
 
 const EXAMPLES: &str = "\
@@ -16,6 +16,9 @@ Examples:
 
   # The same as a picture
   oci2bk inspect ./cache --keys provenance.json --format svg > cache.svg
+
+  # What a root with this cache would take on a disk
+  oci2bk inspect ./cache --sizes
 
   # Everything in the root of a stopped daemon, and one record with everything tied to it
   oci2bk inspect /var/lib/buildkit
@@ -53,6 +56,13 @@ pub(crate) struct Inspect {
     #[arg(long, value_name = "VERSION")]
     pub(crate) exported_by: Option<Target>,
 
+    /// Read all layers of an export, and show what a root with them would take
+    ///
+    /// It takes about as long as to convert the cache, and needs neither room nor rights. Refused for a root, whose sizes
+    /// are those of oci2bk du.
+    #[arg(long)]
+    pub(crate) sizes: bool,
+
     #[command(flatten)]
     pub(crate) storage: StorageArguments,
 
@@ -62,6 +72,10 @@ pub(crate) struct Inspect {
     /// The form of the result on stdout
     #[arg(long, value_enum, default_value_t = InspectFormat::Table)]
     pub(crate) format: InspectFormat,
+
+    /// How to show progress on stderr, with --sizes
+    #[arg(long, value_enum, default_value_t = ProgressMode::Auto, env = PROGRESS_VARIABLE)]
+    pub(crate) progress: ProgressMode,
 }
 
 /// The form of the output.

@@ -37,6 +37,7 @@ impl Failure {
             ],
             Self::NoKeys => vec!["record provenance with --provenance=mode=max, and give it".to_owned()],
             Self::NoRelease { .. } => vec!["leave out --buildkit".to_owned()],
+            Self::SizesOfRoot { .. } => vec!["leave out --sizes".to_owned()],
             Self::Word(error) => of_word(error).into_iter().collect(),
             Self::Export(error) => input::of_export(error).into_iter().collect(),
             Self::Image(error) => input::of_image(error).into_iter().collect(),

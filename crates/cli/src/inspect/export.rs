@@ -6,6 +6,7 @@ use graph::Graph;
 use oci2bk::config::RecordIndex;
 use oci2bk::inspect::{Export, ExportStep, Warmth, count};
 use oci2bk::plan::MissReason;
+use oci2bk::sizes::Sizes;
 use oci2bk::text::{one_line, short_digest, size};
 
 use crate::table::{Page, bytes, name, tally, time, unnamed};
@@ -37,6 +38,10 @@ pub(super) fn table(export: &Export, detailed: bool) -> String {
         export.target,
         tally(&count(export.steps.iter().map(|s| s.warmth)))
     ));
+    if let Some(sizes) = &export.sizes {
+        page.line("");
+        sizes_of_root(&mut page, sizes);
+    }
     if detailed {
         let places: BTreeMap<_, _> =
             export.steps.iter().map(|step| ((step.source, step.number), step)).collect();
@@ -78,6 +83,35 @@ pub(super) fn table(export: &Export, detailed: bool) -> String {
     let cold = export.steps.iter().filter(|step| step.warmth.is_cold());
     page.table("run again, or may", ["STEP", "WHY"], cold.map(|step| [called(step), why(step)]));
     page.finish()
+}
+
+/// Adds what a root takes, for each way to convert.
+fn sizes_of_root(page: &mut Page, sizes: &Sizes) {
+    let blobs = Taken { bytes: sizes.blob_bytes, files: sizes.blobs as u64 };
+    let trees = Taken { bytes: sizes.disk_bytes, files: sizes.inodes };
+    let both = Taken {
+        bytes: blobs.bytes.saturating_add(trees.bytes),
+        files: blobs.files.saturating_add(trees.files),
+    };
+    page.table(
+        "sizes of a root, besides its databases",
+        ["CONVERTED", ">SIZE", ">FILES", "WHICH ARE"],
+        [
+            ("as it is", both, "packed and unpacked layers"),
+            ("with --blobs none", trees, "unpacked layers"),
+            ("with --no-extract", blobs, "packed layers"),
+        ]
+        .map(|(how, taken, what)| {
+            [how.to_owned(), size(taken.bytes), taken.files.to_string(), what.to_owned()]
+        }),
+    );
+}
+
+/// What something takes on a disk.
+#[derive(Clone, Copy)]
+struct Taken {
+    bytes: u64,
+    files: u64,
 }
 
 fn called(step: &ExportStep) -> String {

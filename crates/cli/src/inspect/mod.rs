@@ -8,11 +8,12 @@ use std::sync::Arc;
 
 use bkstate::root::Location;
 use graph::Graph;
-use oci2bk::Preparer;
 use oci2bk::export::CacheExport;
 use oci2bk::inspect::{Export, Place, Root, Unread, find};
+use oci2bk::sizes::{Sizer, Sizes};
 use oci2bk::source::Source;
 use oci2bk::text::{self, with_causes};
+use oci2bk::{Plan, Preparer};
 use serde::Serialize;
 
 use crate::args::{Inspect, InspectFormat};
@@ -21,6 +22,8 @@ use crate::hint::behind;
 use crate::hint::{of_key_source, of_limit};
 use crate::keys::read_source;
 use crate::output::{self, note};
+use crate::progress::Display;
+use crate::signals::Signals;
 use crate::summary::damaged_in;
 use crate::warning::Speaker;
 
@@ -52,7 +55,12 @@ fn look_into_export(source: &Source, arguments: &Inspect) -> Result<(), Failure>
         .limits(limits)
         .progress(Arc::new(Speaker));
     let keyring = preparer.keyring(&exports)?;
-    let export = Export::new(&exports, &keyring, arguments.buildkit.unwrap_or_default())?;
+    let target = arguments.buildkit.unwrap_or_default();
+    let mut export = Export::new(&exports, &keyring, target)?;
+    if arguments.sizes {
+        let plan = Plan::for_target(&exports, &keyring, target)?;
+        export.sizes = Some(sizes(&plan, arguments)?);
+    }
     let only = arguments.only();
     let export = match &only {
         Some(word) => export.only(word).ok_or_else(|| nothing(arguments, word))?,
@@ -62,11 +70,27 @@ fn look_into_export(source: &Source, arguments: &Inspect) -> Result<(), Failure>
     print(arguments.format, table, &export, || Graph::from(&export))
 }
 
+/// Measures what the layers of a plan take.
+fn sizes(plan: &Plan, arguments: &Inspect) -> Result<Sizes, Failure> {
+    let display = Display::shared(arguments.progress);
+    let signals = Signals::catch()?;
+    let sizer = Sizer::new()
+        .limits(arguments.limits.limits())
+        .progress(display.clone())
+        .cancel(signals.cancel());
+    let sizes = sizer.measure(plan).map_err(|error| Failure::under(&signals, error))?;
+    display.finish();
+    Ok(sizes)
+}
+
 fn look_into_root(location: &Location, arguments: &Inspect) -> Result<(), Failure> {
     let path = location.root();
     if arguments.buildkit.is_some() {
         let place = path.display().to_string();
         return Err(Failure::NoRelease { place, why: "is a root: its keys are made already" });
+    }
+    if arguments.sizes {
+        return Err(Failure::SizesOfRoot { place: path.display().to_string() });
     }
     let limits = arguments.limits.limits();
     let mut sources = Vec::new();

@@ -6,6 +6,7 @@ use crate::builder::BuilderError;
 use crate::convert::ConvertError;
 use crate::inspect::{BuildsError, InspectError, PlaceError, Unread};
 use crate::limits::name;
+use crate::sizes::SizesError;
 use crate::verify::{Damage, MendError, TreeDamage, VerifyError};
 
 impl Classified for ConvertError {
@@ -59,6 +60,15 @@ impl Classified for VerifyError {
             Self::Unpack(error) => error.about(),
             Self::Entry { .. } => About::new("verify.entry", Class::Io),
             Self::Cancelled => About::new("verify.cancelled", Class::Cancelled),
+        }
+    }
+}
+
+impl Classified for SizesError {
+    fn about(&self) -> About {
+        match self {
+            Self::Blob(error) => error.about(),
+            Self::Layer(error) => error.about(),
         }
     }
 }

@@ -72,6 +72,7 @@ fn of_export(export: &Export) -> Value {
         "state_counts": state_counts(count(export.steps.iter().map(|step| step.warmth))),
         "steps": steps.collect::<Value>(),
         "layers": layers.collect::<Value>(),
+        "sizes": export.sizes,
     })
 }
 

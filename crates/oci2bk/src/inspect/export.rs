@@ -14,6 +14,7 @@ use crate::index::by_index;
 use crate::keys::{KeySourceIndex, Keyring, Resolved, SourceSummary};
 use crate::manifest::Compression;
 use crate::plan::{LostReason, MissReason, Plan, PlanError, Source, SourceIndex};
+use crate::sizes::Sizes;
 
 /// Exports, with the data about their records.
 #[derive(Debug, Clone)]
@@ -29,6 +30,8 @@ pub struct Export {
     pub layers: Vec<ExportLayer>,
     /// The records.
     pub steps: Vec<ExportStep>,
+    /// What a root with all of the layers would take, if a caller has [measured](crate::sizes) it.
+    pub sizes: Option<Sizes>,
 }
 
 /// A layer on top of its parent.
@@ -153,6 +156,7 @@ impl Export {
             keys: keyring.sources().to_vec(),
             layers: Vec::new(),
             steps: Vec::new(),
+            sizes: None,
         };
         for (source, export) in (0..).map(SourceIndex).zip(exports) {
             view.layers.extend(layers(source, export));
@@ -215,6 +219,7 @@ impl Export {
             keys: self.keys.clone(),
             layers,
             steps,
+            sizes: self.sizes,
         })
     }
 

@@ -121,6 +121,7 @@ pub(crate) mod paths;
 mod pipeline;
 mod remove;
 mod rights;
+mod tally;
 pub(crate) mod tar;
 mod times;
 pub(crate) mod tree;
@@ -153,8 +154,9 @@ pub use implied::ImpliedParents;
 use pipeline::TarStream;
 pub use rights::RightsError;
 pub(crate) use rights::{check_marks, check_rights};
-use tar::Reader;
+pub(crate) use tally::{Measured, measure};
 pub use tar::TarError;
+use tar::{Entry, Reader};
 pub(crate) use usage::usage_while;
 pub use usage::{Usage, usage};
 pub(crate) use whiteout::hidden_names;
@@ -388,12 +390,36 @@ fn apply_all(
     applier: Result<Applier<'_>, Refusal>,
     allowance: &Allowance,
 ) -> Result<(Unpacked, u64), UnpackError> {
-    let limits = &allowance.limits;
-    let refused = |name: &[u8], reason| {
-        let entry = EntryName::new(name);
-        UnpackError::Entry { layer: digest, entry, reason }
-    };
+    let refused = |name: &[u8], reason| refused(digest, name, reason);
     let mut applier = applier.map_err(|reason| refused(b"/", reason))?;
+    let Walked { entries, holes } = walk(digest, archive, allowance, |archive, entry| {
+        if applier.is_tree() {
+            entry.xattrs.retain(|name, _| tree::keeps_attribute(name));
+        }
+        applier.apply(archive, entry)
+    })?;
+    let left_out = applier.left_out();
+    let (implied, labels) = applier.finish().map_err(|(name, reason)| refused(&name, reason))?;
+    let stream = Stream { bytes: 0, ignored: 0 };
+    Ok((Unpacked { entries, stream, left_out, implied, labels }, holes))
+}
+
+/// The entries of an archive.
+struct Walked {
+    /// Their number.
+    entries: u64,
+    /// The bytes of holes in them.
+    holes: u64,
+}
+
+/// Calls `each` for all entries of an archive, within the limits.
+fn walk(
+    digest: Digest,
+    archive: &mut Reader<TarStream>,
+    allowance: &Allowance,
+    mut each: impl FnMut(&mut Reader<TarStream>, &mut Entry) -> Result<(), Refusal>,
+) -> Result<Walked, UnpackError> {
+    let limits = &allowance.limits;
     let mut entries = 0;
     let mut holes: u64 = 0;
     let mut last = Vec::new();
@@ -408,17 +434,15 @@ fn apply_all(
         holes = holes.saturating_add(entry.hole_bytes());
         check_size(digest, limits, holes.saturating_add(archive.stream().bytes()))?;
         allowance.take_hole(digest, entry.hole_bytes())?;
-        if applier.is_tree() {
-            entry.xattrs.retain(|name, _| tree::keeps_attribute(name));
-        }
-        applier.apply(archive, &entry).map_err(|reason| refused(&entry.name, reason))?;
+        each(archive, &mut entry).map_err(|reason| refused(digest, &entry.name, reason))?;
         entries += 1;
         last = entry.name;
     }
-    let left_out = applier.left_out();
-    let (implied, labels) = applier.finish().map_err(|(name, reason)| refused(&name, reason))?;
-    let stream = Stream { bytes: 0, ignored: 0 };
-    Ok((Unpacked { entries, stream, left_out, implied, labels }, holes))
+    Ok(Walked { entries, holes })
+}
+
+fn refused(layer: Digest, name: &[u8], reason: Refusal) -> UnpackError {
+    UnpackError::Entry { layer, entry: EntryName::new(name), reason }
 }
 
 fn check_size(layer: Digest, limits: &Limits, bytes: u64) -> Result<(), UnpackError> {

@@ -7,7 +7,9 @@ use super::paths::{clean, split};
 use super::tar::{Entry, Kind, Reader};
 use super::usage::{ENTRY_BYTES, LONG_TARGET, Usage};
 use super::whiteout::Whiteout;
-use super::{Allowance, Layer, Placement, UnpackError, Walked, Watch, encoding, finish, pipeline, walk};
+use super::{
+    Allowance, Layer, Placement, UnpackError, Walked, Watch, encoding, finish, pipeline, walk,
+};
 
 /// What a layer takes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -79,7 +81,9 @@ impl Tally {
             return Ok(());
         }
         match (Whiteout::of(base)?, self.placement) {
-            (Some(_), Placement::Base) | (Some(Whiteout::Opaque), _) => return self.directory(parent),
+            (Some(_), Placement::Base) | (Some(Whiteout::Opaque), _) => {
+                return self.directory(parent);
+            }
             (Some(Whiteout::Of(hidden)), Placement::Overlay) => {
                 self.listed(parent, hidden)?;
                 self.usage.add(0);

@@ -19,10 +19,10 @@ use super::paths::{OPEN_DIRECTORY, join, open_plain};
 const BLOCK_BYTES: i64 = 4096;
 
 /// A shorter target of a symbolic link is stored in the inode.
-const LONG_TARGET: i64 = 60;
+pub(super) const LONG_TARGET: i64 = 60;
 
 /// Size of a directory entry without its name.
-const ENTRY_BYTES: usize = 8;
+pub(super) const ENTRY_BYTES: usize = 8;
 
 /// The size of a snapshot on disk.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -32,6 +32,15 @@ pub struct Usage {
     pub size: i64,
     /// Number of inodes.
     pub inodes: i64,
+}
+
+impl Usage {
+    /// Adds an inode with this many bytes.
+    pub(super) fn add(&mut self, bytes: i64) {
+        let blocks = bytes.saturating_add(BLOCK_BYTES - 1) / BLOCK_BYTES;
+        self.size = self.size.saturating_add(blocks.saturating_mul(BLOCK_BYTES));
+        self.inodes = self.inodes.saturating_add(1);
+    }
 }
 
 /// Measures the snapshot directory `fs`.
@@ -89,7 +98,7 @@ impl Walk<'_> {
                 self.count(&stat);
             }
         }
-        self.add(i64::try_from(listing.max(1)).unwrap_or(i64::MAX));
+        self.usage.add(i64::try_from(listing.max(1)).unwrap_or(i64::MAX));
         Ok(())
     }
 
@@ -97,17 +106,10 @@ impl Walk<'_> {
         if stat.st_nlink > 1 && !self.linked.insert((stat.st_dev, stat.st_ino)) {
             return;
         }
-        self.add(match FileType::from_raw_mode(stat.st_mode) {
+        self.usage.add(match FileType::from_raw_mode(stat.st_mode) {
             FileType::RegularFile => stat.st_size,
             FileType::Symlink if stat.st_size >= LONG_TARGET => stat.st_size,
             _ => 0,
         });
-    }
-
-    /// Adds an inode with this many bytes.
-    fn add(&mut self, bytes: i64) {
-        let blocks = bytes.saturating_add(BLOCK_BYTES - 1) / BLOCK_BYTES;
-        self.usage.size = self.usage.size.saturating_add(blocks.saturating_mul(BLOCK_BYTES));
-        self.usage.inodes += 1;
     }
 }

@@ -175,3 +175,77 @@ fn a_root_that_is_damaged_or_in_use_says_so() {
     rustix::fs::flock(&file, rustix::fs::FlockOperation::NonBlockingLockExclusive).unwrap();
     Printed::of(&mut inspect([place.root()]), 6).says(&["is in use by"]);
 }
+
+#[test]
+fn sizes_are_those_that_a_conversion_reports() {
+    for (name, keys) in [
+        ("index", "provenance.json"),
+        ("manifest", "image"),
+        ("zstd", "cache.db"),
+        ("min", "metadata.json"),
+    ] {
+        let (cache, keys) =
+            (fixture(&format!("{name}/cache")), fixture(&format!("{name}/keys/{keys}")));
+        let json = Printed::of(inspect([&cache]).args(["--sizes", "--format=json"]), 0).json();
+        let sizes = &json["sizes"];
+        assert_eq!(
+            Printed::of(inspect([&cache]).arg("--format=json"), 0).json()["sizes"],
+            Value::Null
+        );
+        if !rustix::process::geteuid().is_root() {
+            continue;
+        }
+        let place = Place::new();
+        let mut convert = command();
+        convert.args(["convert", "--format=json", &cache]).arg(place.root()).args(["--keys", &keys]);
+        let stored = &Printed::of(&mut convert, 0).json()["stored"];
+        for member in ["blob_count", "blob_size", "snapshot_count", "entry_count", "disk_size"] {
+            assert_eq!(
+                sizes[member], stored[member],
+                "{name}: {member} of {sizes:#} and {stored:#}"
+            );
+        }
+    }
+}
+
+#[test]
+fn sizes_are_shown_for_each_way_to_convert() {
+    let printed = Printed::of(inspect(index()).args(["--sizes", "--progress=plain"]), 0);
+    let table: Vec<Vec<&str>> = printed
+        .stdout
+        .lines()
+        .map(|line| line.split("  ").filter(|it| !it.is_empty()).map(str::trim).collect())
+        .collect();
+    for row in [
+        ["as it is", "3.29 MB", "345", "packed and unpacked layers"],
+        ["with --blobs none", "2.22 MB", "333", "unpacked layers"],
+        ["with --no-extract", "1.07 MB", "12", "packed layers"],
+    ] {
+        assert!(table.iter().any(|found| *found == row), "{row:?} is not in\n{}", printed.stdout);
+    }
+    assert!(printed.stderr.contains("layers"), "{}", printed.stderr);
+}
+
+#[test]
+fn sizes_of_a_root_are_refused_and_a_wrong_layer_is_an_error() {
+    let place = converted();
+    let root = place.root().display().to_string();
+    let printed = Printed::of(inspect([root.as_str()]).arg("--sizes"), 2);
+    printed.says(&["is a root: its sizes are those that oci2bk du prints", "leave out --sizes"]);
+
+    let copy = Place::new();
+    let cache = copy.root().display().to_string();
+    testkit::process::run(
+        std::process::Command::new("cp").arg("-r").arg(fixture("min/cache")).arg(&cache),
+    )
+    .unwrap();
+    let json = Printed::of(inspect([&cache]).arg("--format=json"), 0).json();
+    let blob = json["layers"][0]["blob"].as_str().unwrap().replace("sha256:", "");
+    let path = Path::new(&cache).join("blobs/sha256").join(&blob);
+    let mut content = fs::read(&path).unwrap();
+    let middle = content.len() / 2;
+    content[middle] ^= 1;
+    fs::write(&path, content).unwrap();
+    let printed = Printed::of(inspect([&cache]).arg("--sizes"), 3);
+    printed.says(&[&blob]);
+}

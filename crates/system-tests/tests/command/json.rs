@@ -192,7 +192,8 @@ fn of_conversions(documents: &mut Documents, place: &Place) {
     let words = ["inspect", &partial, &option, &keys];
     documents.run("inspect-export.json", super::command().args(words), 0);
     let words = [fixture("index/cache"), option.clone(), keys, "--buildkit=v0.12.5".to_owned()];
-    documents.run("inspect-export.json", super::command().arg("inspect").args(words), 0);
+    let mut command = super::command();
+    documents.run("inspect-export.json", command.arg("inspect").args(words).arg("--sizes"), 0);
 
     // Layers with trailing bytes after their streams, and damaged copies of them.
     let keys = [option, fixture("manifest/keys/image")];
