@@ -197,7 +197,10 @@ fn sizes_are_those_that_a_conversion_reports() {
         }
         let place = Place::new();
         let mut convert = command();
-        convert.args(["convert", "--format=json", &cache]).arg(place.root()).args(["--keys", &keys]);
+        convert
+            .args(["convert", "--format=json", &cache])
+            .arg(place.root())
+            .args(["--keys", &keys]);
         let stored = &Printed::of(&mut convert, 0).json()["stored"];
         for member in ["blob_count", "blob_size", "snapshot_count", "entry_count", "disk_size"] {
             assert_eq!(
