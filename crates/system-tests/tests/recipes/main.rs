@@ -20,8 +20,10 @@ mod cloud_init;
 mod composite;
 mod dockerfile;
 mod ec2;
+mod kubernetes;
 mod packer;
 mod pages;
+mod podman;
 mod publishing;
 mod releases;
 mod sandbox;
@@ -39,7 +41,7 @@ use crate::world::World;
 /// A test that a recipe works.
 type Proof = fn(&World) -> anyhow::Result<()>;
 
-const RECIPES: [(&str, Proof); 13] = [
+const RECIPES: [(&str, Proof); 14] = [
     ("github-actions", actions::prove),
     ("packer", packer::prove),
     ("packer::engine", packer::prove_engine),
@@ -50,6 +52,7 @@ const RECIPES: [(&str, Proof); 13] = [
     ("cloud-init", cloud_init::prove),
     ("dockerfile", dockerfile::prove),
     ("systemd", systemd::prove),
+    ("kubernetes", kubernetes::prove),
     ("docs::site", site::prove),
     ("alarm", alarm::prove),
     ("release", publishing::prove),

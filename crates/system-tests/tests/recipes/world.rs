@@ -138,37 +138,51 @@ impl World {
     /// A daemon has every step of the project cached and fetches nothing. For a Docker Engine, the command is
     /// `docker build`.
     pub(crate) fn ensure_cached(&self, daemon: &Daemon) -> Result<()> {
+        match daemon.docker() {
+            Ok(docker) => {
+                let mut command = docker.command();
+                ensure_cached_by(command.args(["build", "--progress=rawjson"]).arg(self.project()))
+            }
+            Err(_) => self.ensure_cached_with(daemon.buildctl()),
+        }
+    }
+
+    /// The same, of a daemon that listens on a socket of this machine.
+    pub(crate) fn ensure_cached_at(&self, socket: &Path) -> Result<()> {
+        let mut command = Command::new(&self.tools.buildctl);
+        command.arg("--addr").arg(format!("unix://{}", socket.display()));
+        self.ensure_cached_with(command)
+    }
+
+    fn ensure_cached_with(&self, mut buildctl: Command) -> Result<()> {
         let project = self.project();
-        let mut command = if let Ok(docker) = daemon.docker() {
-            let mut command = docker.command();
-            command.args(["build", "--progress=rawjson"]).arg(&project);
-            command
-        } else {
-            let mut command = daemon.buildctl();
-            command
-                .args(["build", "--progress=rawjson", "--frontend", "dockerfile.v0"])
-                .arg(format!("--local=context={}", project.display()))
-                .arg(format!("--local=dockerfile={}", project.display()));
-            command
-        };
-        let output = command.output()?;
-        let progress = String::from_utf8_lossy(&output.stderr);
-        ensure!(output.status.success(), "the build fails:\n{progress}");
-        let mut steps = BTreeMap::new();
-        for line in progress.lines().filter(|line| line.starts_with('{')) {
-            let update: Value = serde_json::from_str(line)?;
-            for vertex in update["vertexes"].as_array().into_iter().flatten() {
-                let name = vertex["name"].as_str().unwrap_or_default().to_owned();
-                ensure!(!name.contains("importing"), "the build imports: {name}");
-                if name.starts_with('[') && !name.starts_with("[internal]") {
-                    *steps.entry(name).or_insert(false) |= vertex["cached"] == true;
-                }
+        buildctl
+            .args(["build", "--progress=rawjson", "--frontend", "dockerfile.v0"])
+            .arg(format!("--local=context={}", project.display()))
+            .arg(format!("--local=dockerfile={}", project.display()));
+        ensure_cached_by(&mut buildctl)
+    }
+}
+
+/// A build has every step cached and fetches nothing.
+fn ensure_cached_by(command: &mut Command) -> Result<()> {
+    let output = command.output()?;
+    let progress = String::from_utf8_lossy(&output.stderr);
+    ensure!(output.status.success(), "the build fails:\n{progress}");
+    let mut steps = BTreeMap::new();
+    for line in progress.lines().filter(|line| line.starts_with('{')) {
+        let update: Value = serde_json::from_str(line)?;
+        for vertex in update["vertexes"].as_array().into_iter().flatten() {
+            let name = vertex["name"].as_str().unwrap_or_default().to_owned();
+            ensure!(!name.contains("importing"), "the build imports: {name}");
+            if name.starts_with('[') && !name.starts_with("[internal]") {
+                *steps.entry(name).or_insert(false) |= vertex["cached"] == true;
             }
         }
-        let cached = steps.values().filter(|cached| **cached).count();
-        ensure!(cached == STEPS && steps.len() == STEPS, "not all is cached: {steps:#?}");
-        Ok(())
     }
+    let cached = steps.values().filter(|cached| **cached).count();
+    ensure!(cached == STEPS && steps.len() == STEPS, "not all is cached: {steps:#?}");
+    Ok(())
 }
 
 /// Returns the directory of a recipe.
