@@ -56,6 +56,7 @@ mod size;
 mod tests;
 mod tree;
 
+use std::collections::BTreeSet;
 use std::path::PathBuf;
 
 #[cfg(feature = "filters")]
@@ -70,6 +71,7 @@ use crate::layers;
 use crate::mounts;
 use crate::records::Record;
 use crate::root::Root;
+use crate::snapshots::Trees;
 use crate::state::{Damage, State, VerifyError};
 use crate::time::Time;
 
@@ -109,6 +111,8 @@ pub struct Usage {
     pub record_type: String,
     /// The id of the cache mount that it is ([`crate::mounts`]).
     pub cache_mount: Option<String>,
+    /// Whether its tree is in an image ([`crate::packed`]). Removing it frees none of that.
+    pub packed: bool,
 }
 
 impl Usage {
@@ -131,6 +135,7 @@ impl Usage {
             last_used_at: last_used.map(Time::from_unix_nanos),
             record_type: record_type.unwrap_or_else(|| REGULAR.to_owned()),
             cache_mount: mounts::id_of(record).map(str::to_owned),
+            packed: false,
         }
     }
 }
@@ -145,6 +150,8 @@ pub struct Totals {
     pub reclaimable: i64,
     /// Records that images have too.
     pub shared: i64,
+    /// Records whose trees are in an image of the root. Removing them frees only their blobs.
+    pub packed: i64,
 }
 
 impl Totals {
@@ -159,6 +166,9 @@ impl Totals {
             }
             if usage.shared {
                 totals.shared = totals.shared.saturating_add(size);
+            }
+            if usage.packed {
+                totals.packed = totals.packed.saturating_add(size);
             }
         }
         totals
@@ -217,8 +227,33 @@ impl Root {
         };
         let parts = self.parts()?;
         let images = Images::read(&state, &parts.blobs);
-        state.usage_of(&images, |id| tree::measure(&parts.trees, id))
+        let mut usages = state.usage_of(&images, |id| tree::measure(&parts.trees, id))?;
+        let packed = packed(&state, &parts.trees).map_err(VerifyError::from)?;
+        usages.iter_mut().for_each(|usage| usage.packed = packed.contains(&usage.id));
+        Ok(usages)
     }
+}
+
+/// Returns the records whose trees are in an image of the root.
+fn packed(state: &State, trees: &[Trees]) -> Result<BTreeSet<RecordId>, DirError> {
+    let mut packed = BTreeSet::new();
+    let namespace = state.worker.namespace_of(&state.metadata);
+    let table = namespace.and_then(|namespace| state.worker.table_of(namespace));
+    let (Some(table), false) = (table, trees.iter().all(|trees| trees.images().is_empty())) else {
+        return Ok(packed);
+    };
+    for (id, record) in &state.records.by_id {
+        let row = table.rows.get(record.snapshot_key(id));
+        let Some(snapshot) = row.and_then(|row| state.snapshots.by_name.get(&row.name)) else {
+            continue;
+        };
+        for trees in trees {
+            if trees.find(snapshot.id)?.packed.is_some() {
+                packed.insert(id.clone());
+            }
+        }
+    }
+    Ok(packed)
 }
 
 /// ```
