@@ -61,9 +61,7 @@ impl<T: Send + Sync + 'static> Suite<T> {
     ) {
         let trial = match able {
             Ok(()) => self.trial(name.into(), prove),
-            Err(reason) => {
-                Trial::test(name, || Ok(())).with_kind(reason).with_ignored_flag(true)
-            }
+            Err(reason) => Trial::test(name, || Ok(())).with_kind(reason).with_ignored_flag(true),
         };
         self.trials.push(trial);
     }

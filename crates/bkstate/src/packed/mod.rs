@@ -76,6 +76,8 @@ pub use image::{Image, ParseUuidError, ReadImageError, Uuid};
 pub use superblock::Superblock;
 
 use crate::dir::{Dir, DirError, FileKind, if_there};
+use crate::snapshots::Trees;
+use crate::state::State;
 
 /// The directory in the root.
 pub(crate) const PACKED: &str = "packed";
@@ -382,6 +384,34 @@ impl Images {
             path: PACKED.into(),
             source: ErrorKind::NotFound.into(),
         })
+    }
+}
+
+/// ```
+/// use bkstate::ids::WorkerId;
+/// use bkstate::state::State;
+/// use bkstate::worker::Worker;
+///
+/// let state = State::empty(Worker::default(), WorkerId::derive("worker"));
+/// assert!(state.packed(&[])?.is_empty());
+/// # Ok::<(), bkstate::dir::DirError>(())
+/// ```
+impl State {
+    /// Returns the image of each packed snapshot, by the id of the snapshot. `trees` are the directories of its
+    /// snapshots.
+    ///
+    /// # Errors
+    /// Returns an error if they cannot be examined.
+    pub fn packed(&self, trees: &[Trees]) -> Result<BTreeMap<u64, ImageId>, DirError> {
+        let mut packed = BTreeMap::new();
+        for trees in trees.iter().filter(|trees| !trees.images().is_empty()) {
+            for snapshot in self.snapshots.by_name.values() {
+                if let Some(image) = trees.find(snapshot.id)?.packed {
+                    packed.insert(snapshot.id, image);
+                }
+            }
+        }
+        Ok(packed)
     }
 }
 

@@ -56,7 +56,6 @@ mod size;
 mod tests;
 mod tree;
 
-use std::collections::BTreeSet;
 use std::path::PathBuf;
 
 #[cfg(feature = "filters")]
@@ -71,7 +70,6 @@ use crate::layers;
 use crate::mounts;
 use crate::records::Record;
 use crate::root::Root;
-use crate::snapshots::Trees;
 use crate::state::{Damage, State, VerifyError};
 use crate::time::Time;
 
@@ -228,32 +226,12 @@ impl Root {
         let parts = self.parts()?;
         let images = Images::read(&state, &parts.blobs);
         let mut usages = state.usage_of(&images, |id| tree::measure(&parts.trees, id))?;
-        let packed = packed(&state, &parts.trees).map_err(VerifyError::from)?;
-        usages.iter_mut().for_each(|usage| usage.packed = packed.contains(&usage.id));
+        let packed = state.packed(&parts.trees).map_err(VerifyError::from)?;
+        for usage in usages.iter_mut().filter(|_| !packed.is_empty()) {
+            usage.packed = state.directory_of(&usage.id).is_some_and(|id| packed.contains_key(&id));
+        }
         Ok(usages)
     }
-}
-
-/// Returns the records whose trees are in an image of the root.
-fn packed(state: &State, trees: &[Trees]) -> Result<BTreeSet<RecordId>, DirError> {
-    let mut packed = BTreeSet::new();
-    let namespace = state.worker.namespace_of(&state.metadata);
-    let table = namespace.and_then(|namespace| state.worker.table_of(namespace));
-    let (Some(table), false) = (table, trees.iter().all(|trees| trees.images().is_empty())) else {
-        return Ok(packed);
-    };
-    for (id, record) in &state.records.by_id {
-        let row = table.rows.get(record.snapshot_key(id));
-        let Some(snapshot) = row.and_then(|row| state.snapshots.by_name.get(&row.name)) else {
-            continue;
-        };
-        for trees in trees {
-            if trees.find(snapshot.id)?.packed.is_some() {
-                packed.insert(id.clone());
-            }
-        }
-    }
-    Ok(packed)
 }
 
 /// ```
@@ -313,6 +291,14 @@ impl State {
         }
         usages.sort_by(|a, b| (a.size, &a.id).cmp(&(b.size, &b.id)));
         Ok(usages)
+    }
+
+    /// Returns the id of the snapshot of a record.
+    fn directory_of(&self, id: &RecordId) -> Option<u64> {
+        let record = self.records.by_id.get(id)?;
+        let namespace = self.worker.namespace_of(&self.metadata)?;
+        let row = self.worker.table_of(namespace)?.rows.get(record.snapshot_key(id))?;
+        Some(self.snapshots.by_name.get(&row.name)?.id)
     }
 
     /// Returns the size of the state in bytes as its daemon's garbage collection counts it: without records that

@@ -692,12 +692,13 @@ fn chosen(
     trees: &Trees,
 ) -> Result<(BTreeMap<ImageId, BTreeSet<u64>>, BTreeSet<u64>), PackedError> {
     let mut packed: BTreeMap<ImageId, BTreeSet<u64>> = BTreeMap::new();
+    for (id, image) in state.packed(std::slice::from_ref(trees))? {
+        packed.entry(image).or_default().insert(id);
+    }
     let mut directories = BTreeSet::new();
-    for snapshot in state.snapshots.by_name.values() {
+    for snapshot in state.snapshots.by_name.values().filter(|s| s.kind == Kind::Committed) {
         let found = trees.find(snapshot.id)?;
-        if let Some(image) = found.packed {
-            packed.entry(image).or_default().insert(snapshot.id);
-        } else if found.fs && snapshot.kind == Kind::Committed {
+        if found.fs && found.packed.is_none() {
             directories.insert(snapshot.id);
         }
     }

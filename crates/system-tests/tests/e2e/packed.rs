@@ -189,12 +189,8 @@ fn prove_life(world: &World) -> Result<()> {
     packed.unmount();
     let all = pack(&world.tools, &root, &["--all"])?;
     ensure!(all["removed_images"].as_array().map(Vec::len) == Some(2), "{all:#}");
-    let mut all = Packed {
-        tools: world.tools.clone(),
-        root: root.clone(),
-        report: all,
-        mounted: None,
-    };
+    let mut all =
+        Packed { tools: world.tools.clone(), root: root.clone(), report: all, mounted: None };
     all.mount()?;
     state::ensure_verified(&world.tools, &root, true).context("with one image of all")?;
     ensure_warm(&bench, &root, &TODAY, &today).context("with one image of all")?;
@@ -234,11 +230,11 @@ fn prove_unmounted(bench: &Bench<'_>, made: &Made, packed: &mut Packed) -> Resul
 fn prove_elsewhere(bench: &Bench<'_>, root: &Path) -> Result<()> {
     let elsewhere = bench.path("elsewhere");
     fs::create_dir(&elsewhere)?;
-    let script = "mount --rbind \"$1\" \"$2\" && exec \"$3\" verify --trees --progress=quiet \"$2\"";
+    let script =
+        "mount --rbind \"$1\" \"$2\" && exec \"$3\" verify --trees --progress=quiet \"$2\"";
     let mut command = Command::new("unshare");
     command.args(["--mount", "--propagation=slave", "sh", "-c", script, "sh"]);
-    let printed =
-        run(command.args([root, &elsewhere, bench.world.tools.oci2bk.as_path()]))?;
+    let printed = run(command.args([root, &elsewhere, bench.world.tools.oci2bk.as_path()]))?;
     ensure!(!printed.contains("packed-not-mounted"), "{printed}");
     Ok(())
 }
@@ -248,8 +244,7 @@ fn ensure_warm(bench: &Bench<'_>, root: &Path, case: &Case, made: &Made) -> Resu
     let exported = bench.path("exported");
     let _ = fs::remove_dir_all(&exported);
     let export = Some((&*exported, ""));
-    let warm =
-        bench.build_with(&daemon, case, false, &Options { export, ..Options::default() })?;
+    let warm = bench.build_with(&daemon, case, false, &Options { export, ..Options::default() })?;
     ensure_same_steps(case.keys, &made.warm, &warm)?;
     warm.ensure_nothing_imported(|_| false)?;
     made.export.ensure_same(&CacheExport::open(&exported, "latest")?)?;

@@ -6,6 +6,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
 
+use crate::digest::Digest;
 use crate::dir::DirError;
 use crate::packed::{ImageId, Images, Mounted, ReadImageError, Superblock};
 use crate::snapshots::Trees;
@@ -86,6 +87,16 @@ pub enum PackedDamage {
         /// The file.
         path: PathBuf,
     },
+    /// The image has another digest than its description says. Only who reads the whole image finds this.
+    #[error("packed trees: the image {} has the digest {found}, not {expected}", path.display())]
+    Digest {
+        /// The image.
+        path: PathBuf,
+        /// Its digest.
+        found: Digest,
+        /// The digest in the description.
+        expected: Digest,
+    },
     /// Something else is mounted.
     #[error("packed trees: something else than the image {} is mounted on {}", image.display(), point.display())]
     OtherMount {
@@ -123,6 +134,7 @@ impl PackedDamage {
             Self::Unreadable { .. } => "packed-image-unreadable",
             Self::Size { .. } => "packed-image-size",
             Self::OtherImage { .. } => "packed-image-other",
+            Self::Digest { .. } => "packed-image-digest",
             Self::OtherMount { .. } => "packed-mount-other",
             Self::NotMounted { .. } => "packed-not-mounted",
             Self::Unused { .. } => "packed-unused",
@@ -135,6 +147,7 @@ impl PackedDamage {
             | Self::Missing { .. }
             | Self::Unreadable { .. }
             | Self::Size { .. }
+            | Self::Digest { .. }
             | Self::OtherImage { .. } => {
                 "the image cannot be mounted, or has other files: builds that read its snapshots fail, or \
                  take those"
@@ -170,8 +183,11 @@ pub(super) fn check(
             };
             let point = images.mount_point(id);
             let mounted = images.mounted(id)?;
-            if image.file.is_none() {
-                file(images, id, &mounted, snapshots, findings);
+            if image.file.is_none()
+                && let Some(damage) = of_file(images, id, &mounted, snapshots)
+            {
+                findings.add(damage);
+                continue;
             }
             match mounted {
                 Mounted::Yes(_) => {}
@@ -186,21 +202,21 @@ pub(super) fn check(
     Ok(())
 }
 
-fn file(
+/// Returns the damage to the file of an image in the root.
+fn of_file(
     images: &Images,
     id: ImageId,
     mounted: &Mounted,
     snapshots: usize,
-    findings: &mut Findings,
-) {
-    let Some(image) = images.get(id) else { return };
+) -> Option<PackedDamage> {
+    let image = images.get(id)?;
     let path = images.image_path(id);
     let file = match images.file(id) {
         Ok(Some(file)) => file,
         // It may have been moved, to a device of its own.
-        Ok(None) if matches!(mounted, Mounted::Yes(_)) => return,
-        Ok(None) => return findings.add(PackedDamage::Missing { path, snapshots }),
-        Err(source) => return findings.add(PackedDamage::Unreadable { path, source }),
+        Ok(None) if matches!(mounted, Mounted::Yes(_)) => return None,
+        Ok(None) => return Some(PackedDamage::Missing { path, snapshots }),
+        Err(source) => return Some(PackedDamage::Unreadable { path, source }),
     };
     let failed = |source| {
         let source = DirError { action: "read", path: path.clone(), source };
@@ -210,14 +226,14 @@ fn file(
         Ok(found) if found.len() == image.size => {}
         Ok(found) => {
             let (found, expected) = (found.len(), image.size);
-            return findings.add(PackedDamage::Size { path, found, expected });
+            return Some(PackedDamage::Size { path, found, expected });
         }
-        Err(error) => return findings.add(failed(error)),
+        Err(error) => return Some(failed(error)),
     }
     match Superblock::read(&file) {
-        Ok(Some(superblock)) if superblock.uuid == image.uuid => {}
-        Ok(_) => findings.add(PackedDamage::OtherImage { path }),
-        Err(error) => findings.add(failed(error)),
+        Ok(Some(superblock)) if superblock.uuid == image.uuid => None,
+        Ok(_) => Some(PackedDamage::OtherImage { path }),
+        Err(error) => Some(failed(error)),
     }
 }
 
