@@ -77,6 +77,12 @@ fn packed(report: &PackReport, is_xino_off: bool) -> String {
             snapshots(*kept)
         ));
     }
+    if report.too_long > 0 {
+        let of = snapshots(report.too_long);
+        lines.push(format!(
+            "  {of} stay as they are, because this mkfs.erofs takes no names of 255 bytes"
+        ));
+    }
     lines.extend(rest(&report.removed, &report.still_mounted));
     let Some(image) = image else { return lines.join("\n") };
     lines.extend(mounting::advice(&image.path, &image.mount_point));

@@ -26,6 +26,9 @@ const CHUNK: usize = 256 << 10;
 /// value overlayfs does not use it (Linux 6.18 `fs/overlayfs/namei.c` `ovl_get_fh`).
 const ORIGIN: &[u8] = b"trusted.overlay.origin";
 
+/// Linux' `NAME_MAX`, in bytes.
+pub(super) const LONGEST_NAME: usize = 255;
+
 /// The amounts in trees.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub(super) struct Amounts {
@@ -33,6 +36,8 @@ pub(super) struct Amounts {
     pub(super) entries: u64,
     /// Total size of the files in bytes, each once.
     pub(super) bytes: u64,
+    /// Number of names of 255 bytes, the most that Linux has.
+    pub(super) longest_names: u64,
 }
 
 /// What a tree has.
@@ -100,6 +105,7 @@ fn each_entry(
             let failed = |source| unreadable(&path, source);
             let entry = Entry::read(&directory, &name).map_err(failed)?;
             amounts.entries += 1;
+            amounts.longest_names += u64::from(name.len() == LONGEST_NAME);
             let is_link = entry.stat.st_nlink > 1 && entry.kind() != FileType::Directory;
             if is_link && let Some(first) = links.get(&entry.inode()) {
                 let mut line = Hasher::new();

@@ -11,7 +11,7 @@ fn texts(paths: &[std::path::PathBuf]) -> Vec<String> {
 
 impl Serialize for PackReport {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        let mut report = serializer.serialize_struct("PackReport", 10)?;
+        let mut report = serializer.serialize_struct("PackReport", 11)?;
         report.serialize_field("root", &self.root.to_string_lossy())?;
         report.serialize_field("image", &self.image)?;
         report.serialize_field("snapshot_count", &self.snapshots)?;
@@ -19,6 +19,7 @@ impl Serialize for PackReport {
         report.serialize_field("file_size", &self.bytes)?;
         report.serialize_field("packed_record_size", &self.record_bytes)?;
         report.serialize_field("kept_snapshot_count", &self.kept)?;
+        report.serialize_field("long_name_snapshot_count", &self.too_long)?;
         report.serialize_field("completed_snapshot_count", &self.completed)?;
         report.serialize_field("removed_images", &texts(&self.removed))?;
         report.serialize_field("still_mounted", &texts(&self.still_mounted))?;

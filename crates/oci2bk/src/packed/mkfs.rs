@@ -9,9 +9,11 @@ use std::process::{Child, Command, ExitStatus, Stdio};
 use std::str::FromStr;
 use std::time::Duration;
 
+use bkstate::Digest;
 use bkstate::packed::Uuid;
 
 use super::PackedError;
+use super::content::LONGEST_NAME;
 use crate::cancel::Cancel;
 
 const MKFS: &str = "mkfs.erofs";
@@ -120,6 +122,19 @@ impl Mkfs {
             return Err(PackedError::NoCompression { found, compression });
         }
         Ok(Self { has_own_times: help.contains(OWN_TIMES), compression })
+    }
+
+    /// Returns whether it takes names of 255 bytes. Releases such as 1.5 cut off the last byte, and then fail.
+    pub(super) fn takes_longest_names(&self, cancel: &Cancel) -> Result<bool, PackedError> {
+        let failed = |source| PackedError::Run { program: MKFS, source };
+        let directory = tempfile::tempdir().map_err(failed)?;
+        let image = tempfile::tempfile().map_err(failed)?;
+        File::create(directory.path().join("n".repeat(LONGEST_NAME))).map_err(failed)?;
+        let uuid = Uuid::of(&Digest::of("a name"));
+        match self.run(directory.path(), &image, directory.path(), uuid, cancel) {
+            Err(PackedError::Mkfs { .. }) => Ok(false),
+            made => made.map(|()| true),
+        }
     }
 
     /// Writes an image of `directory` into the empty file `image`, which is called `name` in messages.

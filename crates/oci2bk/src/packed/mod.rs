@@ -126,6 +126,9 @@ pub struct PackReport {
     pub record_bytes: u64,
     /// Number of snapshots that stay directories, because a daemon may change them: cache mounts, local sources.
     pub kept: usize,
+    /// Number of snapshots that stay as they are, because they have names of 255 bytes, which some releases of
+    /// mkfs.erofs do not take.
+    pub too_long: usize,
     /// Number of snapshots whose packing an earlier run had begun, and this one completed.
     pub completed: usize,
     /// The images that were removed, because no snapshot is in them.
@@ -276,15 +279,20 @@ impl Packer {
         } else {
             directories
         };
-        report.kept = state.snapshots.by_name.len()
-            - packed.values().map(BTreeSet::len).sum::<usize>()
-            - wanted.iter().filter(|id| !packed.values().any(|ids| ids.contains(id))).count();
+        let is_packed = |id: &&u64| packed.values().any(|ids| ids.contains(*id));
+        let all = state.snapshots.by_name.len();
+        let packed_before: usize = packed.values().map(BTreeSet::len).sum();
+        let new = wanted.iter().filter(|id| !is_packed(id)).count();
+        report.kept = all.saturating_sub(packed_before + new);
         if !wanted.is_empty() {
             let made = self.make(&root, &scratch, &mut images, &mkfs, &wanted, place)?;
-            (report.snapshots, report.entries) = (wanted.len(), made.amounts.entries);
-            report.bytes = made.amounts.bytes;
-            self.swap_in(&root, &scratch, made.image.id, &wanted)?;
-            report.image = Some(made.image);
+            if let Some(made) = made {
+                (report.snapshots, report.entries) = (made.snapshots.len(), made.amounts.entries);
+                report.bytes = made.amounts.bytes;
+                self.swap_in(&root, &scratch, made.image.id, &made.snapshots)?;
+                report.image = Some(made.image);
+            }
+            report.too_long = wanted.len() - report.snapshots;
         }
         drop(scratch);
         let rest = remove_unused(&root, &state)?;
@@ -408,17 +416,17 @@ impl Packer {
         mkfs: &Mkfs,
         wanted: &BTreeSet<u64>,
         place: Option<PathBuf>,
-    ) -> Result<Made, PackedError> {
+    ) -> Result<Option<Made>, PackedError> {
         let id = images.next_id();
         let file = NewImage::create(images, id, place)?;
         let made = self.write(root, scratch, mkfs, wanted, &file);
         let (image, amounts) = match made {
-            Ok(made) => made,
-            Err(error) => {
+            Ok(Some(made)) => made,
+            made => {
                 file.remove();
-                // The original error is the one to report, and the next run cleans up too.
+                // An error of making it is the one to report, and the next run cleans up too.
                 let _ = images.remove_unfinished();
-                return Err(error);
+                return made.map(|_| None);
             }
         };
         let image = Image { file: file.elsewhere.clone(), ..image };
@@ -428,6 +436,7 @@ impl Packer {
         }
         root.dir().sync_file_system()?;
         images.add(id, &image)?;
+        let snapshots = image.snapshots;
         let image = PackedImage {
             id,
             path: file.path,
@@ -436,7 +445,7 @@ impl Packer {
             digest: image.digest,
             uuid: image.uuid,
         };
-        Ok(Made { image, amounts })
+        Ok(Some(Made { image, snapshots, amounts }))
     }
 
     fn write(
@@ -446,7 +455,7 @@ impl Packer {
         mkfs: &Mkfs,
         wanted: &BTreeSet<u64>,
         file: &NewImage,
-    ) -> Result<(Image, Amounts), PackedError> {
+    ) -> Result<Option<(Image, Amounts)>, PackedError> {
         let all: Vec<u64> = wanted.iter().copied().collect();
         let Some(trees) = root.trees()? else { return Err(gone(root)) };
         let (packed, _) = chosen(&read(root)?, &trees)?;
@@ -460,9 +469,17 @@ impl Packer {
                 Content::of(*id, &inside.trees.snapshot(*id)?, &self.cancel)
             })?;
             done();
+            let mut contents: BTreeMap<u64, Content> = all.into_iter().zip(contents).collect();
+            let is_long = |tree: &Content| tree.amounts.longest_names > 0;
+            if contents.values().any(is_long) && !mkfs.takes_longest_names(&self.cancel)? {
+                contents.retain(|_, tree| !is_long(tree));
+            }
+            if contents.is_empty() {
+                return Ok(None);
+            }
             let mut content = Hasher::new();
             let mut amounts = Amounts::default();
-            for (id, tree) in all.iter().zip(&contents) {
+            for (id, tree) in &contents {
                 content.update(format!("{id} {}\n", tree.digest).as_bytes());
                 amounts.entries += tree.amounts.entries;
                 amounts.bytes = amounts.bytes.saturating_add(tree.amounts.bytes);
@@ -472,7 +489,7 @@ impl Packer {
 
             let done = progress::stage(&*self.progress, Stage::Image);
             let source = inside.scratch.dir(SOURCE)?;
-            for id in &all {
+            for id in contents.keys() {
                 self.cancel.check(PackedError::Cancelled)?;
                 let name = id.to_string();
                 let point = source.create_dir(name.as_str(), 0o700)?;
@@ -495,7 +512,7 @@ impl Packer {
             let point = inside.scratch.dir(MOUNT)?;
             mkfs::mount(&file.path, point.path(), &self.cancel)?;
             let mounted = inside.scratch.dir(MOUNT)?;
-            let pairs: Vec<_> = all.iter().zip(&contents).collect();
+            let pairs: Vec<_> = contents.iter().collect();
             in_parallel(&pairs, self.jobs, |(id, expected)| {
                 let packed = mounted.dir(id.to_string().as_str())?;
                 if Content::of(**id, &packed, &self.cancel)?.digest == expected.digest {
@@ -504,8 +521,8 @@ impl Packer {
                 self.differs(**id, &inside.trees.snapshot(**id)?, &packed, &file.path)
             })?;
             done();
-            let snapshots = wanted.clone();
-            Ok((Image { size, digest, uuid, content, file: None, snapshots }, amounts))
+            let snapshots = contents.into_keys().collect();
+            Ok(Some((Image { size, digest, uuid, content, file: None, snapshots }, amounts)))
         })
     }
 
@@ -613,6 +630,7 @@ struct Inside {
 
 struct Made {
     image: PackedImage,
+    snapshots: BTreeSet<u64>,
     amounts: Amounts,
 }
 
