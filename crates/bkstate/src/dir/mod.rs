@@ -308,6 +308,16 @@ impl Dir {
 
     /// Returns the target of the symbolic link `name`, which is not followed.
     ///
+    /// ```
+    /// use bkstate::dir::Dir;
+    ///
+    /// let temp = tempfile::tempdir()?;
+    /// let dir = Dir::open(temp.path())?;
+    /// dir.create_link("link", "/etc")?;
+    /// assert_eq!(dir.link_target("link")?, b"/etc");
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    ///
     /// # Errors
     /// Returns an error if it is not a link, or does not exist.
     pub fn link_target(&self, name: impl Name) -> Result<Vec<u8>, DirError> {

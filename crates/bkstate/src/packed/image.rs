@@ -6,6 +6,7 @@ use std::io::Read as _;
 use std::path::PathBuf;
 use std::str::FromStr;
 
+use codec::FormatError;
 use serde::{Deserialize, Serialize};
 
 use crate::digest::Digest;
@@ -69,7 +70,7 @@ pub enum ReadImageError {
     Dir(#[from] DirError),
     /// It is not of the expected form.
     #[error("it is not the description of an image")]
-    Json(#[from] serde_json::Error),
+    Json(#[source] FormatError),
     /// It is of another version.
     #[error("it has the format {0}, and only {FORMAT} is known")]
     Format(u32),
@@ -120,6 +121,10 @@ impl FromStr for Uuid {
     }
 }
 
+fn invalid(error: impl fmt::Display) -> ReadImageError {
+    ReadImageError::Json(FormatError::new(error))
+}
+
 /// The members of the document.
 #[derive(Serialize, Deserialize)]
 #[serde(remote = "Self")]
@@ -146,28 +151,31 @@ codec::from_objects!(Document, Versioned);
 impl Image {
     /// Reads the description `name` in `dir`.
     ///
+    /// ```
+    /// use bkstate::dir::Dir;
+    /// use bkstate::packed::Image;
+    ///
+    /// let temp = tempfile::tempdir()?;
+    /// assert!(Image::read(&Dir::open(temp.path())?, "1.json").is_err(), "it is missing");
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    ///
     /// # Errors
     /// Returns an error if it cannot be read, or is not a description.
     pub fn read(dir: &Dir, name: &str) -> Result<Self, ReadImageError> {
         let mut text = Vec::new();
         let failed = |source| DirError { action: "read", path: dir.path().join(name), source };
         dir.file(name)?.take(MAX_BYTES).read_to_end(&mut text).map_err(failed)?;
-        let Versioned { format } = serde_json::from_slice(&text)?;
+        let Versioned { format } = serde_json::from_slice(&text).map_err(invalid)?;
         if format != FORMAT {
             return Err(ReadImageError::Format(format));
         }
-        let document: Document = serde_json::from_slice(&text)?;
-        let invalid = |error: &dyn fmt::Display| serde::de::Error::custom(error);
-        let digest = |text: String| -> Result<Digest, serde_json::Error> {
-            text.parse().map_err(|error| invalid(&error))
-        };
+        let document: Document = serde_json::from_slice(&text).map_err(invalid)?;
+        let digest = |text: String| text.parse::<Digest>().map_err(invalid);
         Ok(Self {
             size: document.size,
             digest: digest(document.digest)?,
-            uuid: document
-                .uuid
-                .parse()
-                .map_err(|error: ParseUuidError| -> serde_json::Error { invalid(&error) })?,
+            uuid: document.uuid.parse().map_err(|error: ParseUuidError| invalid(error))?,
             content: digest(document.content)?,
             file: document.file.map(PathBuf::from),
             snapshots: document.snapshots,

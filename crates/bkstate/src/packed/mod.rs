@@ -152,6 +152,32 @@ pub enum Mounted {
 }
 
 /// The images in a root.
+///
+/// ```
+/// use bkstate::Digest;
+/// use bkstate::dir::Dir;
+/// use bkstate::packed::{Image, Images, Mounted, Uuid};
+///
+/// let temp = tempfile::tempdir()?;
+/// let mut images = Images::create(&Dir::open(temp.path())?)?;
+/// let id = images.next_id();
+/// let packed = images.dir().ok_or("it was created")?;
+/// packed.create_file("1.erofs", 0o600)?;
+/// // A run that is killed here has begun an image that no link leads into.
+/// images.remove_unfinished()?;
+/// assert!(images.file(id)?.is_none());
+///
+/// let content = Digest::of("what the trees have");
+/// let (digest, uuid) = (Digest::of("the image"), Uuid::of(&content));
+/// images.add(id, &Image { size: 0, digest, uuid, content, file: None, snapshots: [7].into() })?;
+/// assert_eq!(images.image_path(id), temp.path().join("packed/1.erofs"));
+/// assert_eq!(images.mount_point(id), temp.path().join("packed/1"));
+/// assert!(matches!(images.mounted(id)?, Mounted::No));
+/// assert!(images.get(id).is_some() && images.iter().count() == 1);
+/// images.remove(id)?;
+/// assert!(images.is_empty());
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
 #[derive(Debug)]
 pub struct Images {
     /// `packed`, if it exists.

@@ -32,6 +32,37 @@ pub struct Directories {
 }
 
 /// The directory `snapshots` beside `metadata.db`.
+///
+/// A directory can be replaced by a link into an image, and back:
+///
+/// ```
+/// use bkstate::Digest;
+/// use bkstate::dir::Dir;
+/// use bkstate::packed::{Image, Images, Uuid};
+/// use bkstate::snapshots::Trees;
+/// use bkstate::worker::Worker;
+///
+/// let temp = tempfile::tempdir()?;
+/// let root = Dir::open(temp.path())?;
+/// let content = Digest::of("what the trees have");
+/// let (digest, uuid) = (Digest::of("the image"), Uuid::of(&content));
+/// let image = Image { size: 0, digest, uuid, content, file: None, snapshots: [7].into() };
+/// let mut images = Images::create(&root)?;
+/// let id = images.next_id();
+/// images.add(id, &image)?;
+///
+/// let trees = Trees::create(&root, Worker::default().form())?.with_images(images);
+/// trees.create_snapshot(7)?;
+/// let aside = root.create_dir("aside", 0o700)?;
+/// trees.pack(7, id, &aside)?;
+/// assert_eq!(trees.find(7)?.packed, Some(id));
+/// assert!(trees.snapshot(7).is_err() && trees.images().get(id).is_some(), "not mounted");
+///
+/// // And back: the directory comes from `aside`, where the link is then.
+/// trees.unpack(7, &aside)?;
+/// assert!(trees.find(7)?.fs && aside.link_target("7").is_ok());
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
 #[derive(Debug)]
 pub struct Trees {
     dir: Dir,
@@ -168,35 +199,6 @@ impl Trees {
 
     /// Replaces the directory of the snapshot `id` by a link into `image`. The directory is in `aside` then, an
     /// empty directory of the same file system. At any time `<id>` is one of the two.
-    ///
-    /// ```
-    /// use bkstate::Digest;
-    /// use bkstate::dir::Dir;
-    /// use bkstate::packed::{Image, Images, Uuid};
-    /// use bkstate::snapshots::Trees;
-    /// use bkstate::worker::Worker;
-    ///
-    /// let temp = tempfile::tempdir()?;
-    /// let root = Dir::open(temp.path())?;
-    /// let content = Digest::of("what the trees have");
-    /// let (digest, uuid) = (Digest::of("the image"), Uuid::of(&content));
-    /// let image = Image { size: 0, digest, uuid, content, file: None, snapshots: [7].into() };
-    /// let mut images = Images::create(&root)?;
-    /// let id = images.next_id();
-    /// images.add(id, &image)?;
-    ///
-    /// let trees = Trees::create(&root, Worker::default().form())?.with_images(images);
-    /// trees.create_snapshot(7)?;
-    /// let aside = root.create_dir("aside", 0o700)?;
-    /// trees.pack(7, id, &aside)?;
-    /// assert_eq!(trees.find(7)?.packed, Some(id));
-    /// assert!(trees.snapshot(7).is_err() && trees.images().get(id).is_some(), "not mounted");
-    ///
-    /// // And back: the directory comes from `aside`, where the link is then.
-    /// trees.unpack(7, &aside)?;
-    /// assert!(trees.find(7)?.fs && aside.link_target("7").is_ok());
-    /// # Ok::<(), Box<dyn std::error::Error>>(())
-    /// ```
     ///
     /// # Errors
     /// Returns an error if the kernel refuses. Nothing is changed then.

@@ -38,6 +38,7 @@ const SAID: u64 = 2000;
 /// assert_eq!("lz4".parse(), Ok(Compression::Lz4));
 /// let refused: Result<Compression, UnknownCompression> = "gzip".parse();
 /// assert!(refused.is_err());
+/// assert_eq!(Compression::ALL.map(Compression::name), ["none", "lz4", "zstd"]);
 /// ```
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 #[non_exhaustive]
@@ -149,7 +150,7 @@ impl Mkfs {
         let mut command = Command::new(MKFS);
         // By the handle, not by a path, which could lead to another file.
         let file = format!("/proc/{}/fd/{}", std::process::id(), image.as_raw_fd());
-        command.args(["--quiet", "-U", &uuid.to_string()]);
+        command.args(["-U", &uuid.to_string()]);
         if self.has_own_times {
             command.args(["-T0", OWN_TIMES]);
         } else {
