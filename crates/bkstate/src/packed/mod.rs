@@ -330,7 +330,12 @@ impl Images {
             source: Error::new(ErrorKind::NotFound, text),
         };
         match self.mounted(id)? {
-            Mounted::Yes(point) => point.dir(snapshot.to_string().as_str()),
+            Mounted::Yes(point) => match point.dir(snapshot.to_string().as_str()) {
+                Err(error) if error.is_no_directory() => {
+                    Err(kind("the image has something else than a directory there"))
+                }
+                opened => opened,
+            },
             Mounted::No => Err(kind("the image with it is not mounted")),
             Mounted::Other => Err(kind("something else than the image with it is mounted")),
         }

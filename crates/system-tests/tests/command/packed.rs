@@ -11,7 +11,7 @@ use super::*;
 const TREES: &str = "runc-overlayfs/snapshots/snapshots";
 
 /// Returns a root with trees; `None` if this machine cannot pack them.
-fn unpacked() -> Option<Place> {
+pub(crate) fn unpacked() -> Option<Place> {
     if let Err(reason) = erofs::works() {
         eprintln!("skipped: {reason}");
         return None;

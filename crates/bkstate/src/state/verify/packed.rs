@@ -46,7 +46,7 @@ use super::Findings;
 #[non_exhaustive]
 pub enum PackedDamage {
     /// The description of an image cannot be understood.
-    #[error("packed trees: {} cannot be read", path.display())]
+    #[error("packed trees: {} does not describe an image", path.display())]
     Description {
         /// The description.
         path: PathBuf,
@@ -63,7 +63,7 @@ pub enum PackedDamage {
         snapshots: usize,
     },
     /// The image is not a regular file.
-    #[error("packed trees: the image {} cannot be opened", path.display())]
+    #[error("packed trees: the image {} is not readable", path.display())]
     Unreadable {
         /// The image.
         path: PathBuf,
