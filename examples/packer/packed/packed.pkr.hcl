@@ -28,12 +28,12 @@ build {
 
   # The unit that mounts the image, and the drop-in that lets buildkitd wait for it.
   provisioner "file" {
-    source      = "${path.root}/../../systemd/var-lib-buildkit-packed-1.mount"
+    source      = "${path.root}/var-lib-buildkit-packed-1.mount"
     destination = "/var/tmp/var-lib-buildkit-packed-1.mount"
   }
 
   provisioner "file" {
-    source      = "${path.root}/../../systemd/packed-trees.conf"
+    source      = "${path.root}/packed-trees.conf"
     destination = "/var/tmp/packed-trees.conf"
   }
 
