@@ -183,8 +183,8 @@ impl Packer {
         let snapshots = image.snapshots;
         let image = PackedImage {
             id,
-            path: file.path,
-            mount_point: images.mount_point(id),
+            path: absolute(file.path)?,
+            mount_point: absolute(images.mount_point(id))?,
             size: image.size,
             digest: image.digest,
             uuid: image.uuid,
@@ -303,6 +303,11 @@ impl Packer {
         done();
         Ok(())
     }
+}
+
+/// Returns a path for other programs, which run elsewhere.
+fn absolute(path: PathBuf) -> Result<PathBuf, PackedError> {
+    std::path::absolute(&path).map_err(|source| PackedError::Image { path, source })
 }
 
 /// Gives the file and the directory the epoch as time of modification, so that an image has no other.

@@ -172,7 +172,14 @@ fn prove_life(world: &World) -> Result<()> {
     prove_unmounted(&bench, &yesterday, &mut packed).context("without the mount")?;
     prove_elsewhere(&bench, &root).context("at another place")?;
 
-    // What is added lies beside the links.
+    // What is added takes attributes from the trees below.
+    packed.unmount();
+    let mut convert = Command::new(&world.tools.oci2bk);
+    convert.args(["convert", "--progress=quiet"]).arg(&today.cache).arg(&root);
+    let refused = run(convert.arg("--keys").arg(&today.keys)).err().context("without the mount")?;
+    ensure!(format!("{refused:#}").contains("the image with it is not mounted"), "{refused:#}");
+    packed.mount()?;
+    // And lies beside the links.
     let (links, before) = counts(&root)?;
     bench.convert(&today, &root)?;
     let (still, after) = counts(&root)?;
