@@ -35,12 +35,12 @@ pub(super) fn read(root: &Root) -> Result<State, PackedError> {
     }
 }
 
+/// The snapshots in each image.
+pub(super) type Packed = BTreeMap<ImageId, BTreeSet<u64>>;
+
 /// Returns the snapshots in each image, and those that are directories and that no daemon changes any more.
-pub(super) fn chosen(
-    state: &State,
-    trees: &Trees,
-) -> Result<(BTreeMap<ImageId, BTreeSet<u64>>, BTreeSet<u64>), PackedError> {
-    let mut packed: BTreeMap<ImageId, BTreeSet<u64>> = BTreeMap::new();
+pub(super) fn chosen(state: &State, trees: &Trees) -> Result<(Packed, BTreeSet<u64>), PackedError> {
+    let mut packed = Packed::new();
     for (id, image) in state.packed(std::slice::from_ref(trees))? {
         packed.entry(image).or_default().insert(id);
     }

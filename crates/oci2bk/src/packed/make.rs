@@ -220,9 +220,10 @@ impl Packer {
             let mut contents: BTreeMap<u64, Content> = all.into_iter().zip(contents).collect();
             let is_long = |tree: &Content| tree.amounts.longest_names > 0;
             if contents.values().any(is_long) && !mkfs.takes_longest_names(&self.cancel)? {
-                for (id, _) in contents.extract_if(.., |_, tree| is_long(tree)) {
+                for (id, _) in contents.iter().filter(|(_, tree)| is_long(tree)) {
                     unbind(&source, &id.to_string())?;
                 }
+                contents.retain(|_, tree| !is_long(tree));
             }
             if contents.is_empty() {
                 return Ok(None);

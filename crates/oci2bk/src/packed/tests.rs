@@ -95,10 +95,13 @@ fn a_copy_has_everything_and_keeps_holes() {
     assert_eq!(file, link);
 }
 
+/// The entry that a change is about, and the change, of the directory `fs` of the snapshot.
+type Change = (&'static str, fn(&Path));
+
 #[test]
 fn every_difference_is_found_and_named() {
     let bench = Bench::new();
-    let changes: &[(&str, fn(&Path))] = &[
+    let changes: &[Change] = &[
         ("fs/file", |fs| std::fs::write(fs.join("file"), "kontent").unwrap()),
         ("fs/hole", |fs| set_permissions(&fs.join("hole"), 0o711)),
         ("fs/hole", |fs| {
@@ -125,7 +128,7 @@ fn every_difference_is_found_and_named() {
         }),
         ("work", |fs| std::fs::remove_dir(fs.parent().unwrap().join("work")).unwrap()),
     ];
-    let of_root: &[(&str, fn(&Path))] = &[
+    let of_root: &[Change] = &[
         ("fs/inner", |fs| set_xattr(&fs.join("inner"), "trusted.overlay.opaque", b"n")),
         ("fs/inner", |fs| set_xattr(&fs.join("inner"), "user.more", b"")),
         ("fs/inner/soft", |fs| {

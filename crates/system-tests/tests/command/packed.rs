@@ -289,7 +289,7 @@ fn without_room_nothing_is_lost() {
     let Some(place) = unpacked() else { return };
     let disk = place.temp.path().join("disk");
     fs::create_dir(&disk).unwrap();
-    let none = std::ffi::CStr::from_bytes_with_nul(b"size=100k\0").unwrap();
+    let none = c"size=100k";
     rustix::mount::mount("none", &disk, "tmpfs", rustix::mount::MountFlags::empty(), none).unwrap();
     let printed =
         Printed::of(pack(&place).args(["--compress=none", "-o"]).arg(disk.join("image")), 1);

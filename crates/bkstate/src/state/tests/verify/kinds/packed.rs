@@ -7,7 +7,7 @@ use super::*;
 use crate::packed::{Image, ImageId, Images, Uuid};
 
 pub(super) const CASES: &[Case] = &[
-    ("a mounted image", &[], Files(|root| pack(root))),
+    ("a mounted image", &[], Files(pack)),
     (
         "an image that was cut off",
         &["packed-image-size"],
