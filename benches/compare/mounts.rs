@@ -185,7 +185,7 @@ impl Bench<'_> {
 }
 
 /// Returns the digest of the only manifest in a layout.
-fn manifest(layout: &Path) -> Result<String> {
+pub(crate) fn manifest(layout: &Path) -> Result<String> {
     let index: Value = serde_json::from_slice(&fs::read(layout.join("index.json"))?)?;
     let digest = index["manifests"][0]["digest"].as_str().context("a manifest")?;
     Ok(digest.to_owned())

@@ -14,6 +14,7 @@ use crate::containerd;
 use crate::machine::Machine;
 use crate::measure::Sample;
 use crate::mounts::Mounts;
+use crate::packed::PackedTrees;
 use crate::records::Records;
 use crate::repeat::Repeat;
 
@@ -29,6 +30,7 @@ pub(crate) struct Report {
     pub(crate) records: Vec<Records>,
     pub(crate) repeat: Option<Repeat>,
     pub(crate) mounts: Option<Mounts>,
+    pub(crate) packed: Option<PackedTrees>,
     pub(crate) cancelled: Vec<Cancelled>,
 }
 
@@ -167,6 +169,9 @@ impl Report {
         }
         if let Some(mounts) = &self.mounts {
             mounts.write(&mut text);
+        }
+        if let Some(packed) = &self.packed {
+            packed.write(&mut text);
         }
         cancel::write(&mut text, &self.cancelled);
         text
@@ -541,6 +546,7 @@ mod tests {
             records: Vec::new(),
             repeat: None,
             mounts: None,
+            packed: None,
             cancelled: Vec::new(),
         };
         let page = "# Performance\n<!-- bench:report -->\nold\n<!-- /bench:report -->\nmore\n";

@@ -14,13 +14,14 @@
 //! # Ok::<(), std::io::Error>(())
 //! ```
 
-#![allow(unsafe_code, reason = "three calls that rustix does not have")]
+#![allow(unsafe_code, reason = "calls that rustix does not have, or not as safe ones")]
 
 use std::fs::File;
 use std::io;
 use std::os::fd::{AsRawFd as _, FromRawFd as _, OwnedFd};
 
 use rustix::io::Errno;
+use rustix::mount::{MountPropagationFlags, mount_change};
 
 /// `NS_GET_USERNS` and `NS_GET_OWNER_UID` (Linux 4.11, `include/uapi/linux/nsfs.h`; `ioctl_nsfs(2)`).
 const NS_GET_USERNS: libc::Ioctl = 0xb701;
@@ -87,6 +88,38 @@ pub(crate) fn owner_of(namespace: &File) -> io::Result<u32> {
         return Err(io::Error::last_os_error());
     }
     Ok(owner)
+}
+
+/// Runs `work` on a thread with mounts of its own: what it mounts nobody else sees, and the kernel unmounts it when
+/// the thread ends, however that happens. It sees the mounts of this process as they are now, through paths; handles
+/// that were opened before lead to the old ones. It needs `CAP_SYS_ADMIN`.
+///
+/// ```
+/// use bkstate::kernel::in_private_mounts;
+///
+/// // Only root may.
+/// if let Ok(sum) = in_private_mounts(|| 1 + 1) {
+///     assert_eq!(sum, 2);
+/// }
+/// ```
+///
+/// # Errors
+/// Returns an error if the kernel gives no such thread; `work` was not run then.
+pub fn in_private_mounts<T: Send>(work: impl FnOnce() -> T + Send) -> io::Result<T> {
+    std::thread::scope(|scope| {
+        let thread = scope.spawn(|| {
+            // SAFETY: it has no memory arguments. The handles and the memory of the process stay as they are, and
+            // the working directory, which only this thread has of its own from here on, is the same directory.
+            if unsafe { libc::unshare(libc::CLONE_NEWNS) } != 0 {
+                return Err(io::Error::last_os_error());
+            }
+            // Otherwise mounts would appear in the namespace that this is a copy of.
+            let private = MountPropagationFlags::PRIVATE | MountPropagationFlags::REC;
+            mount_change("/", private)?;
+            Ok(work())
+        });
+        thread.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic))
+    })
 }
 
 #[cfg(test)]

@@ -64,6 +64,7 @@ pub mod layers;
 pub mod machine;
 pub mod metadata;
 pub mod mounts;
+pub mod packed;
 pub mod records;
 pub mod root;
 pub mod small_map;

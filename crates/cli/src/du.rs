@@ -38,7 +38,9 @@ fn table(usages: &[Usage]) -> String {
     let mut table = Table::new();
     table.load_style(presets::NOTHING);
     let has_mounts = usages.iter().any(|usage| usage.cache_mount.is_some());
+    let has_packed = usages.iter().any(|usage| usage.packed);
     let mut header = vec!["ID", "RECLAIMABLE", "SIZE", "LAST ACCESSED"];
+    header.extend(has_packed.then_some("PACKED"));
     header.extend(has_mounts.then_some("CACHE MOUNT"));
     table.set_header(header);
     let marked = |text: String, mark| if mark { text + "*" } else { text };
@@ -49,6 +51,7 @@ fn table(usages: &[Usage]) -> String {
             marked(units(usage.size), usage.shared),
             usage.last_used_at.map(|time| time.to_string()).unwrap_or_default(),
         ];
+        row.extend(has_packed.then(|| usage.packed.to_string()));
         row.extend(usage.cache_mount.as_deref().map(|id| shortened(id, WIDE)));
         table.add_row(row);
     }
@@ -88,6 +91,9 @@ fn totals(usages: &[Usage]) -> String {
     if totals.shared > 0 {
         line(&mut text, "Shared", &units(totals.shared));
         line(&mut text, "Private", &units(totals.private()));
+    }
+    if totals.packed > 0 {
+        line(&mut text, "Packed", &units(totals.packed));
     }
     line(&mut text, "Reclaimable", &units(totals.reclaimable));
     line(&mut text, "Total", &units(totals.total));

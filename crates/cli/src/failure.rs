@@ -21,6 +21,7 @@ use oci2bk::inspect::{InspectError, PlaceError};
 use oci2bk::keys::{AttachError, KeysFileError, SourceError};
 use oci2bk::last_used::EpochError;
 use oci2bk::mounts::MountsError;
+use oci2bk::packed::PackedError;
 use oci2bk::plan::{Lost, LostReason, PlanError, Requirement, Shortfall, ShortfallKind};
 use oci2bk::prepare::PrepareError;
 use oci2bk::sizes::SizesError;
@@ -126,6 +127,8 @@ pub(crate) enum Failure {
         #[source]
         source: FileError,
     },
+    #[error(transparent)]
+    Packed(#[from] PackedError),
     #[error(transparent)]
     Explain(#[from] ExplainError),
     #[error("cannot write {}; the conversion itself is done", path.display())]
@@ -296,6 +299,7 @@ impl Failure {
             Self::Inspect(error) => error.about(),
             Self::Usage(error) => error.about(),
             Self::Mounts(error) => error.about(),
+            Self::Packed(error) => error.about(),
             Self::Explain(error) => error.about(),
             Self::Unkeyed { .. } => own("command.unkeyed", Class::Input),
             Self::Incomplete { .. } => own("command.incomplete", Class::Input),
@@ -382,6 +386,7 @@ impl Failure {
             MountsError::Damaged { damage }
             | MountsError::Existing(ExistingError::Damaged { damage, .. }),
         )
+        | Self::Packed(PackedError::Damaged { damage, .. })
         | Self::Inspect(InspectError::Damaged { damage, .. }) = self
         {
             for item in damage {

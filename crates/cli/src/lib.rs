@@ -21,6 +21,7 @@ mod inspect;
 mod keys;
 mod mounts;
 mod output;
+mod pack;
 mod progress;
 mod report;
 mod signals;
@@ -53,6 +54,7 @@ pub fn main() -> ExitCode {
         Command::Sparse(arguments) => sparse::run(arguments),
         Command::Keys(arguments) => keys::run(arguments),
         Command::Mounts(arguments) => mounts::run(arguments),
+        Command::Pack(arguments) => pack::run(arguments),
         Command::Verify(arguments) => verify::run(arguments),
         Command::Du(arguments) => du::run(arguments),
         Command::Limits => output::result(&args::limits()),

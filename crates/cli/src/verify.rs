@@ -85,6 +85,11 @@ fn table(report: &Report) -> String {
     lines.push(format!("  {} keys, {} with a result", counts.keys, counts.results));
     lines.push(format!("  {} records, {} snapshots", counts.records, counts.snapshots));
     lines.push(format!("  {} blobs with {} hashed", counts.blobs, size(counts.blob_bytes)));
+    if counts.images > 0 {
+        let images = if counts.images == 1 { "image" } else { "images" };
+        let (count, bytes) = (counts.images, size(counts.image_bytes));
+        lines.push(format!("  {count} {images} of packed trees with {bytes} hashed"));
+    }
     lines.extend(layers_note(report.degree).map(|note| format!("  {note}")));
     lines.extend(counts.trees.map(|trees| format!("  {trees} trees compared with their layers")));
     lines.extend(match report.mended {

@@ -155,6 +155,7 @@ pub mod manifest;
 mod mend;
 pub mod mounts;
 mod pack;
+pub mod packed;
 mod packing;
 mod parallel;
 mod place;

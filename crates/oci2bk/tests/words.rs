@@ -26,6 +26,9 @@ const COMMANDS: [&str; 11] = [
 /// Facts about a daemon and a build with these options; they are not advice.
 const FACTS: [&str; 2] = ["a daemon with --save-cache-debug crashes", "build with --no-cache"];
 
+/// Options that mkfs.erofs is run with: texts that are nothing else.
+const OF_MKFS: [&str; 3] = ["--help", "--mkfs-time", "--version"];
+
 /// Returns the sources below `dir`, without tests.
 fn sources(dir: &Path, found: &mut Vec<PathBuf>) {
     for entry in fs::read_dir(dir).unwrap() {
@@ -81,7 +84,7 @@ fn texts(source: &str) -> Vec<String> {
 
 /// Returns the option or command line that a text names.
 fn named(text: &str) -> Option<&str> {
-    if FACTS.iter().any(|fact| text.contains(fact)) {
+    if FACTS.iter().any(|fact| text.contains(fact)) || OF_MKFS.contains(&text) {
         return None;
     }
     let is_in_word = |c: char| c.is_alphanumeric() || c == '-';

@@ -7,6 +7,7 @@ pub mod containerd;
 pub mod corruptions;
 pub mod daemon;
 pub mod engine;
+pub mod erofs;
 pub mod mounts;
 pub mod process;
 pub mod protobuf;

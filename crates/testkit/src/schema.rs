@@ -107,6 +107,8 @@ fn document(words: &[&str], value: &Value) -> Option<&'static str> {
             "import" => "mounts-import.json",
             _ => return None,
         },
+        "pack" if words.contains(&"--undo") => "pack-undo.json",
+        "pack" => "pack.json",
         "sparse" => "sparse.json",
         "verify" => "verify.json",
         _ => return None,

@@ -51,6 +51,21 @@ impl<T: Send + Sync + 'static> Suite<T> {
         self.trials.push(trial);
     }
 
+    /// Adds a test of the shared value that takes more of the machine than tools, which scripts cannot install.
+    /// Without it, it is shown as ignored, with the reason.
+    pub fn add_if(
+        &mut self,
+        able: &Result<(), String>,
+        name: impl Into<String>,
+        prove: impl FnOnce(&T) -> Result<()> + Send + 'static,
+    ) {
+        let trial = match able {
+            Ok(()) => self.trial(name.into(), prove),
+            Err(reason) => Trial::test(name, || Ok(())).with_kind(reason).with_ignored_flag(true),
+        };
+        self.trials.push(trial);
+    }
+
     /// Adds a test that does not use the shared value.
     pub fn push(&mut self, trial: Trial) {
         self.trials.push(trial);

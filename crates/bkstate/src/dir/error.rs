@@ -25,7 +25,7 @@ impl DirError {
     }
 
     /// Returns whether a directory was to be opened, and the path is a file or a link.
-    pub(super) fn is_no_directory(&self) -> bool {
+    pub(crate) fn is_no_directory(&self) -> bool {
         let errors = [Errno::NOTDIR, Errno::LOOP].map(Errno::raw_os_error);
         self.source.raw_os_error().is_some_and(|error| errors.contains(&error))
     }

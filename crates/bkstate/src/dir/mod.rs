@@ -287,6 +287,45 @@ impl Dir {
         .map_err(self.error("make the hard link", name))
     }
 
+    /// Creates the symbolic link `name`, which must not exist, to `target`.
+    ///
+    /// ```
+    /// use bkstate::dir::Dir;
+    ///
+    /// let temp = tempfile::tempdir()?;
+    /// let dir = Dir::open(temp.path())?;
+    /// dir.create_link("link", "../elsewhere")?;
+    /// assert_eq!(dir.link_target("link")?, b"../elsewhere");
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    ///
+    /// # Errors
+    /// Returns an error if it exists or cannot be created.
+    pub fn create_link(&self, name: impl Name, target: &str) -> Result<(), DirError> {
+        let name = &*name.c_name(self)?;
+        fs::symlinkat(target, &self.fd, name).map_err(self.error("make the link", name))
+    }
+
+    /// Returns the target of the symbolic link `name`, which is not followed.
+    ///
+    /// ```
+    /// use bkstate::dir::Dir;
+    ///
+    /// let temp = tempfile::tempdir()?;
+    /// let dir = Dir::open(temp.path())?;
+    /// dir.create_link("link", "/etc")?;
+    /// assert_eq!(dir.link_target("link")?, b"/etc");
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    ///
+    /// # Errors
+    /// Returns an error if it is not a link, or does not exist.
+    pub fn link_target(&self, name: impl Name) -> Result<Vec<u8>, DirError> {
+        let name = &*name.c_name(self)?;
+        let target = fs::readlinkat(&self.fd, name, Vec::new());
+        Ok(target.map_err(self.error("read the link", name))?.into_bytes())
+    }
+
     /// Opens the regular file `name` for reading.
     ///
     /// # Errors

@@ -3,7 +3,9 @@
 use std::path::{Path, PathBuf};
 
 use super::{Location, LockError, RootError, RootLock, bases};
-use crate::dir::{Dir, DirError};
+use crate::dir::{Dir, DirError, if_there};
+use crate::packed::Images;
+use crate::snapshots::Trees;
 use crate::worker::{Bases, Part, Worker};
 use crate::{Class, Classified as _};
 
@@ -159,6 +161,28 @@ impl Root {
     /// Returns an error if it cannot be opened, or is not a directory.
     pub fn open_part(&self, part: Part) -> Result<Option<Dir>, DirError> {
         self.worker.open(&self.bases, part)
+    }
+
+    /// Opens the directories of its snapshots, with the images into which they may lead, if there are any.
+    ///
+    /// ```
+    /// use bkstate::Root;
+    ///
+    /// let temp = tempfile::tempdir()?;
+    /// assert!(Root::open_to_write(temp.path())?.trees()?.is_none());
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    ///
+    /// # Errors
+    /// Returns an error if they cannot be opened.
+    pub fn trees(&self) -> Result<Option<Trees>, DirError> {
+        let Some(snapshotter) = self.open_part(Part::Snapshotter)? else { return Ok(None) };
+        let Some(trees) = if_there(Trees::open(&snapshotter, self.worker.form()))? else {
+            return Ok(None);
+        };
+        let images =
+            if self.worker.can_be_packed() { Images::open(self.dir())? } else { Images::none() };
+        Ok(Some(trees.with_images(images)))
     }
 
     /// Returns its path, for messages.

@@ -4,6 +4,7 @@ use std::path::Path;
 
 use super::VOLUME_DATA;
 use crate::dir::{Dir, DirEntry, DirError, if_there};
+use crate::packed::PACKED;
 use crate::worker::{Part, STAGING, StateFile, Worker};
 
 /// Entries of a buildkitd root besides databases, lock and workers: networks of CNI
@@ -132,7 +133,7 @@ fn is_of_root(entry: &DirEntry) -> bool {
         rest.is_some_and(|rest| rest.is_empty() || rest.starts_with('.'))
     };
     StateFile::OF_ROOT.into_iter().any(is_database)
-        || entry.is_dir && Worker::of_directory(name).is_some()
+        || entry.is_dir && (name == PACKED || Worker::of_directory(name).is_some())
         || OF_DAEMON.contains(&name)
         || worker.lock() == Some(name)
         || [STAGING, OF_FILE_SYSTEM].contains(&name)

@@ -3,6 +3,9 @@
 //! A snapshot in use is a directory of an overlay, or a bind mount. Both appear in `/proc/PID/mountinfo` of
 //! every process that has the mount, see `proc_pid_mountinfo(5)`. A path means something else in each mount
 //! namespace, so all paths are translated into places: a file system and the path in it.
+//!
+//! The mount of an image with packed snapshots belongs to the root, and is no use of it. What is mounted from that
+//! image is.
 
 use std::collections::BTreeSet;
 use std::ffi::OsString;
@@ -18,6 +21,7 @@ use rustix::io::Errno;
 use super::strangers::Users;
 use super::{Holder, LockError};
 use crate::dir::{Dir, DirError};
+use crate::packed::{ImageId, PACKED};
 use crate::snapshots::TREES;
 use crate::worker::{Part, Worker};
 
@@ -156,24 +160,46 @@ impl Table {
         root: &Place,
         resolve: impl Fn(&Mount, &Path) -> Result<PathBuf, DirError>,
     ) -> Result<Option<(PathBuf, &Mount)>, DirError> {
+        let covered = |mount: &Mount| {
+            let parent = self.0.iter().find(|other| other.id == mount.parent)?;
+            place_in(parent, &mount.point)
+        };
+        let on = |mount: &Mount| Some(root.down_to(&covered(mount)?)?.to_owned());
+        let images = self.0.iter().filter_map(|mount| {
+            on(mount).filter(|part| is_of_image(part)).map(|part| (part, &mount.place))
+        });
+        let images: Vec<_> = images.collect();
+        let part_of = |place: &Place| {
+            let image =
+                || images.iter().find_map(|(part, image)| Some(part.join(image.down_to(place)?)));
+            root.down_to(place).map(Path::to_owned).or_else(image)
+        };
         for mount in &self.0 {
-            let parent = self.0.iter().find(|other| other.id == mount.parent);
-            let covered = parent.and_then(|parent| place_in(parent, &mount.point));
-            // The root itself may be a mount, and may be mounted elsewhere.
+            let covered = covered(mount);
+            let covered = covered.filter(|place| !root.down_to(place).is_some_and(is_of_image));
+            // The root itself may be a mount, and may be mounted elsewhere, and so may an image.
             let inside = [Some(&mount.place), covered.as_ref()].into_iter().flatten();
-            let mut inside = inside.filter_map(|place| root.down_to(place));
-            if let Some(part) = inside.find(|part| !part.as_os_str().is_empty()) {
-                return Ok(Some((part.to_owned(), mount)));
+            let mut inside = inside.filter_map(part_of);
+            if let Some(part) =
+                inside.find(|part| !part.as_os_str().is_empty() && !is_of_image(part))
+            {
+                return Ok(Some((part, mount)));
             }
             for layer in &mount.layers {
                 let layer = self.place(&resolve(mount, layer)?);
-                if let Some(part) = layer.as_ref().and_then(|layer| root.down_to(layer)) {
-                    return Ok(Some((part.to_owned(), mount)));
+                if let Some(part) = layer.as_ref().and_then(part_of) {
+                    return Ok(Some((part, mount)));
                 }
             }
         }
         Ok(None)
     }
+}
+
+/// Returns whether `part` of a root is the mount point of an image with packed snapshots.
+fn is_of_image(part: &Path) -> bool {
+    let names = part.strip_prefix(PACKED).ok().and_then(Path::to_str);
+    names.is_some_and(|name| name.parse::<ImageId>().is_ok())
 }
 
 /// Returns the place of `path` if it is in `mount`.
@@ -337,6 +363,30 @@ mod tests {
         assert_eq!(at("/var/lib/buildkit/run"), Some("run".into()));
         assert_eq!(at("/var/lib/buildkit"), None);
         assert_eq!(at("/var/lib/other"), None);
+    }
+
+    #[test]
+    fn the_image_of_packed_snapshots_belongs_to_the_root() {
+        let image = "30 23 7:0 / /var/lib/buildkit/packed/1 ro - erofs /dev/loop0 ro";
+        let with = |line: &str| part(&format!("{image}\n{line}"));
+        assert_eq!(part(image), None);
+        for other in ["packed", "packed/01", "packed/1/7", "packed/x", "other/1"] {
+            let line = image.replace("packed/1", other);
+            assert_eq!(part(&line), Some(other.into()), "{other}");
+        }
+        // A directory of the root that is mounted there.
+        let bind = "30 23 8:2 /buildkit/a /var/lib/buildkit/packed/1 rw - ext4 /dev/sda2 rw";
+        assert_eq!(part(bind), Some("a".into()));
+        // Several roots may have one image.
+        assert_eq!(with("31 22 7:0 / /srv/packed/1 ro - erofs /dev/loop0 ro"), None);
+        // A view of a snapshot, and a container on several.
+        let view = with("31 22 7:0 /7/fs /mnt ro - erofs /dev/loop0 ro");
+        assert_eq!(view, Some("packed/1/7/fs".into()));
+        let inside = with("31 30 0:50 / /var/lib/buildkit/packed/1/7 rw - tmpfs tmpfs rw");
+        assert_eq!(inside, Some("packed/1/7".into()));
+        let overlay =
+            "31 22 0:40 / /mnt rw - overlay overlay rw,lowerdir=/var/lib/buildkit/packed/1/7/fs";
+        assert_eq!(with(overlay), Some("packed/1/7/fs".into()));
     }
 
     #[test]

@@ -535,11 +535,7 @@ impl<'r> Places<'r> {
     }
 
     fn trees(&self) -> Result<Option<Trees>, DirError> {
-        let snapshotter = self.dirs.get(&Part::Snapshotter);
-        Ok(snapshotter
-            .map(|snapshotter| if_there(Trees::open(snapshotter, self.root.worker().form())))
-            .transpose()?
-            .flatten())
+        self.root.trees()
     }
 
     /// Returns the parts of the state; missing ones are empty.

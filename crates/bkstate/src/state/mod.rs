@@ -154,8 +154,8 @@ pub use read::ReadStateError;
 pub use staging::{Scratch, Staging, StagingError};
 pub use verify::{
     AccessDamage, ContentDamage, Damage, DatabaseDamage, DirectoryDamage, FutureDate, History,
-    LeaseDamage, Parts, RecordDamage, SnapshotDamage, SolverDamage, Verified, VerifyError,
-    WorkerName, dated_ahead, is_ahead, verify_databases,
+    LeaseDamage, PackedDamage, Parts, RecordDamage, SnapshotDamage, SolverDamage, Verified,
+    VerifyError, WorkerName, dated_ahead, is_ahead, verify_databases,
 };
 
 use std::collections::BTreeSet;

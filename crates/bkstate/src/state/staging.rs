@@ -226,11 +226,7 @@ impl<'r> Staging<'r> {
 
     /// Returns the directories of the root's snapshots, if it has any.
     pub(super) fn trees_there(&self) -> Result<Option<Trees>, DirError> {
-        let snapshotter = self.root.open_part(Part::Snapshotter)?;
-        Ok(snapshotter
-            .map(|snapshotter| if_there(Trees::open(&snapshotter, self.root.worker().form())))
-            .transpose()?
-            .flatten())
+        self.root.trees()
     }
 }
 

@@ -26,6 +26,9 @@ struct Record<'u> {
     /// Not a field of buildx.
     #[serde(skip_serializing_if = "Option::is_none")]
     cache_mount: Option<&'u str>,
+    /// Not a field of buildx.
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    packed: bool,
 }
 
 impl Serialize for Usage {
@@ -43,6 +46,7 @@ impl Serialize for Usage {
             last_used_at: self.last_used_at,
             record_type: &self.record_type,
             cache_mount: self.cache_mount.as_deref(),
+            packed: self.packed,
         };
         record.serialize(serializer)
     }
@@ -50,11 +54,12 @@ impl Serialize for Usage {
 
 impl Serialize for Totals {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        let mut totals = serializer.serialize_struct("Totals", 4)?;
+        let mut totals = serializer.serialize_struct("Totals", 5)?;
         totals.serialize_field("total_size", &self.total)?;
         totals.serialize_field("reclaimable_size", &self.reclaimable)?;
         totals.serialize_field("shared_size", &self.shared)?;
         totals.serialize_field("private_size", &self.private())?;
+        totals.serialize_field("packed_size", &self.packed)?;
         totals.end()
     }
 }

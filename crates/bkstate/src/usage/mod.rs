@@ -109,6 +109,8 @@ pub struct Usage {
     pub record_type: String,
     /// The id of the cache mount that it is ([`crate::mounts`]).
     pub cache_mount: Option<String>,
+    /// Whether its tree is in an image ([`crate::packed`]). Removing it frees none of that.
+    pub packed: bool,
 }
 
 impl Usage {
@@ -131,6 +133,7 @@ impl Usage {
             last_used_at: last_used.map(Time::from_unix_nanos),
             record_type: record_type.unwrap_or_else(|| REGULAR.to_owned()),
             cache_mount: mounts::id_of(record).map(str::to_owned),
+            packed: false,
         }
     }
 }
@@ -145,6 +148,8 @@ pub struct Totals {
     pub reclaimable: i64,
     /// Records that images have too.
     pub shared: i64,
+    /// Records whose trees are in an image of the root. Removing them frees only their blobs.
+    pub packed: i64,
 }
 
 impl Totals {
@@ -159,6 +164,9 @@ impl Totals {
             }
             if usage.shared {
                 totals.shared = totals.shared.saturating_add(size);
+            }
+            if usage.packed {
+                totals.packed = totals.packed.saturating_add(size);
             }
         }
         totals
@@ -217,7 +225,12 @@ impl Root {
         };
         let parts = self.parts()?;
         let images = Images::read(&state, &parts.blobs);
-        state.usage_of(&images, |id| tree::measure(&parts.trees, id))
+        let mut usages = state.usage_of(&images, |id| tree::measure(&parts.trees, id))?;
+        let packed = state.packed(&parts.trees).map_err(VerifyError::from)?;
+        for usage in usages.iter_mut().filter(|_| !packed.is_empty()) {
+            usage.packed = state.directory_of(&usage.id).is_some_and(|id| packed.contains_key(&id));
+        }
+        Ok(usages)
     }
 }
 
@@ -278,6 +291,14 @@ impl State {
         }
         usages.sort_by(|a, b| (a.size, &a.id).cmp(&(b.size, &b.id)));
         Ok(usages)
+    }
+
+    /// Returns the id of the snapshot of a record.
+    fn directory_of(&self, id: &RecordId) -> Option<u64> {
+        let record = self.records.by_id.get(id)?;
+        let namespace = self.worker.namespace_of(&self.metadata)?;
+        let row = self.worker.table_of(namespace)?.rows.get(record.snapshot_key(id))?;
+        Some(self.snapshots.by_name.get(&row.name)?.id)
     }
 
     /// Returns the size of the state in bytes as its daemon's garbage collection counts it: without records that

@@ -347,6 +347,22 @@ impl Worker {
         }
     }
 
+    /// Returns whether its snapshots can be in a mounted image ([`crate::packed`]): it runs as root, has its layers
+    /// in its own root, and overlayfs shows them.
+    ///
+    /// ```
+    /// use bkstate::worker::Worker;
+    ///
+    /// assert!(Worker::default().can_be_packed());
+    /// assert!(!Worker::of_containerd(None).can_be_packed());
+    /// ```
+    pub fn can_be_packed(&self) -> bool {
+        self.executor == Executor::Oci
+            && self.snapshotter == SNAPSHOTTER
+            && self.form == TreeForm::Overlay(OverlayMarks::Trusted)
+            && self.owners == Owners::AsInLayers
+    }
+
     /// Returns whether its daemon takes the images of `FROM` from the image store of its namespace too. The OCI
     /// worker has none (BuildKit v0.34.2 `worker/runc/runc.go` `NewWorkerOpt`).
     ///

@@ -10,6 +10,7 @@ mod inspect;
 mod keys;
 mod mounts;
 mod owners;
+mod pack;
 mod sparse;
 mod stdin;
 mod verify;
@@ -33,6 +34,7 @@ pub(crate) use inspect::{Inspect, InspectFormat};
 pub(crate) use keys::{Attach, Keys, KeysCommand};
 pub(crate) use mounts::{Mounts, MountsCommand, MountsExport, MountsImport, MountsLs, To};
 pub(crate) use owners::OwnerArguments;
+pub(crate) use pack::Pack;
 pub(crate) use sparse::Sparse;
 pub(crate) use verify::Verify;
 
@@ -172,6 +174,8 @@ pub(crate) enum Command {
     Explain(Explain),
     /// List, export and import cache mounts
     Mounts(Mounts),
+    /// Pack the trees of a stopped buildkitd into one read-only image
+    Pack(Pack),
     /// Check the root of a stopped buildkitd, and say what is damaged
     Verify(Verify),
     /// Show what the records in the root of a stopped buildkitd take on disk
@@ -192,6 +196,7 @@ impl Command {
             Self::Convert(arguments) => arguments.format,
             Self::Sparse(arguments) => arguments.format,
             Self::Explain(arguments) => arguments.format,
+            Self::Pack(arguments) => arguments.format,
             Self::Verify(arguments) => arguments.format,
             Self::Du(arguments) => arguments.format,
             Self::Inspect(arguments) => return arguments.format == InspectFormat::Json,

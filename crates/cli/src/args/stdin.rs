@@ -34,6 +34,7 @@ fn key_sources(command: &Command) -> Vec<&Path> {
         Command::Sparse(_)
         | Command::Mounts(_)
         | Command::Du(_)
+        | Command::Pack(_)
         | Command::Limits
         | Command::Completions(_)
         | Command::Man(_) => return Vec::new(),

@@ -53,6 +53,7 @@ impl Failure {
             Self::Mounts(error) | Self::MountsOfDone(error) => {
                 root::of_mounts(error).into_iter().collect()
             }
+            Self::Packed(error) => root::of_packed(error).into_iter().collect(),
             Self::Inspect(error) => root::of_inspect(error).into_iter().collect(),
             Self::Place(error) => input::of_place(error).into_iter().collect(),
             Self::Damaged { limits, .. } => limits.iter().map(|name| raise(name)).collect(),

@@ -10,6 +10,7 @@ use bkstate::worker::{Executor, Snapshotter, Worker};
 use oci2bk::convert::ConvertError;
 use oci2bk::inspect::InspectError;
 use oci2bk::mounts::MountsError;
+use oci2bk::packed::PackedError;
 use oci2bk::unpack::RightsError;
 use oci2bk::verify::{MendError, VerifyError};
 
@@ -164,6 +165,29 @@ pub(super) fn of_mounts(error: &MountsError) -> Option<String> {
         }
         MountsError::One { form: "tar:" | "dir:", .. } => {
             Some("an oci: layout has any number of them".to_owned())
+        }
+        _ => None,
+    }
+}
+
+pub(super) fn of_packed(error: &PackedError) -> Option<String> {
+    match error {
+        PackedError::Open(error) => of_open(error),
+        PackedError::State(error) => of_state(error),
+        PackedError::Damaged { root, .. } => Some(of_damaged(root)),
+        PackedError::NotMounted { image, point } => Some(format!(
+            "mount it: mount -t erofs -o ro,loop {} {}",
+            word(&image.to_string_lossy()),
+            word(&point.to_string_lossy())
+        )),
+        PackedError::OldMkfs { .. } | PackedError::NoCompression { .. } => {
+            Some("compress with lz4, or install a newer erofs-utils".to_owned())
+        }
+        PackedError::Mount { .. } => {
+            Some("the kernel needs EROFS and loop devices: modprobe erofs loop".to_owned())
+        }
+        PackedError::Mkfs { .. } => {
+            Some("give a file on a larger disk with --output, if space is missing".to_owned())
         }
         _ => None,
     }

@@ -77,7 +77,10 @@ pub(super) fn table(root: &Root, detailed: bool) -> String {
                 short_digest(&snapshot.key),
                 snapshot.kind.map(Kind::name).unwrap_or_default().to_owned(),
                 snapshot.id.map(|id| id.to_string()).unwrap_or_default(),
-                yes(snapshot.is_there, "yes"),
+                match snapshot.packed {
+                    Some(image) => format!("image {image}"),
+                    None => yes(snapshot.is_there, "yes"),
+                },
                 snapshot.parent.as_deref().map(short_digest).unwrap_or_default(),
                 bytes(signed(snapshot.bytes)),
                 snapshot.inodes.map(|inodes| inodes.to_string()).unwrap_or_default(),

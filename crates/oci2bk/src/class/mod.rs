@@ -5,5 +5,6 @@
 mod keys;
 mod layout;
 mod mounts;
+mod packed;
 mod root;
 mod unpack;

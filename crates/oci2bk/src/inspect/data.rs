@@ -112,6 +112,7 @@ fn of_root(root: &Root) -> Value {
             "kind": snapshot.kind.map(Kind::name),
             "directory": snapshot.id,
             "present": snapshot.is_there,
+            "packed_image": snapshot.packed.map(|image| image.to_string()),
             "parent": snapshot.parent,
             "disk_size": known(snapshot.bytes),
             "inode_count": known(snapshot.inodes),

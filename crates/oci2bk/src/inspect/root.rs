@@ -8,6 +8,7 @@ use std::path::PathBuf;
 
 use bkstate::dir::DirError;
 use bkstate::ids::{KeyId, RecordId, ResultId, WorkerId};
+use bkstate::packed::ImageId;
 use bkstate::root::OpenRootError;
 use bkstate::snapshots::Kind;
 use bkstate::solver::Link;
@@ -150,8 +151,10 @@ pub struct SnapshotOf {
     pub bytes: Option<i64>,
     /// Inodes of its own layer, if known.
     pub inodes: Option<i64>,
-    /// Whether its directory exists.
+    /// Whether its directory exists, or the link to it.
     pub is_there: bool,
+    /// The image that its tree is in, if it is packed.
+    pub packed: Option<ImageId>,
     /// The records that use it.
     pub records: Vec<RecordId>,
 }

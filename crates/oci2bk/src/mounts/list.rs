@@ -5,7 +5,6 @@ use bkstate::ids::RecordId;
 use bkstate::mounts::CacheMount;
 use bkstate::snapshots::Trees;
 use bkstate::state::State;
-use bkstate::worker::Part;
 use bkstate::{Root, Time};
 
 use super::MountsError;
@@ -119,9 +118,7 @@ pub(super) struct Files(Option<Trees>);
 
 impl Files {
     pub(super) fn open(root: &Root) -> Result<Self, DirError> {
-        let snapshotter = root.open_part(Part::Snapshotter)?;
-        let open = |snapshotter| if_there(Trees::open(&snapshotter, root.worker().form()));
-        Ok(Self(snapshotter.map(open).transpose()?.flatten()))
+        Ok(Self(root.trees()?))
     }
 
     /// Opens the files of the snapshot `id`, if they exist.

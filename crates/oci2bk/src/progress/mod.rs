@@ -139,6 +139,8 @@ pub enum Stage {
     Blobs,
     /// Compares the unpacked trees of a state with their layers.
     Trees,
+    /// Makes an image of unpacked trees.
+    Image,
     /// Packs or unpacks cache mounts.
     Mounts,
 }
@@ -168,6 +170,7 @@ impl Stage {
             Self::Publish => "publish",
             Self::Blobs => "blobs",
             Self::Trees => "trees",
+            Self::Image => "image",
             Self::Mounts => "mounts",
         }
     }

@@ -45,12 +45,14 @@ struct StepCounts {
 impl Serialize for Counts {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
         let steps = StepCounts { total: self.keys, with_results: self.results };
-        let mut counts = serializer.serialize_struct("Counts", 7)?;
+        let mut counts = serializer.serialize_struct("Counts", 9)?;
         counts.serialize_field("step_counts", &steps)?;
         counts.serialize_field("record_count", &self.records)?;
         counts.serialize_field("snapshot_count", &self.snapshots)?;
         counts.serialize_field("blob_count", &self.blobs)?;
         counts.serialize_field("blob_size", &self.blob_bytes)?;
+        counts.serialize_field("packed_image_count", &self.images)?;
+        counts.serialize_field("packed_image_size", &self.image_bytes)?;
         counts.serialize_field("tree_count", &self.trees)?;
         counts.serialize_field("legacy_record_count", &self.legacy)?;
         counts.end()

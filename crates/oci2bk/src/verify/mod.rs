@@ -46,6 +46,7 @@ pub(crate) mod blobs;
 mod damage;
 mod data;
 mod described;
+mod images;
 pub(crate) mod trees;
 mod witnesses;
 
@@ -169,6 +170,10 @@ pub struct Counts {
     pub blobs: usize,
     /// Their total size in bytes.
     pub blob_bytes: u64,
+    /// Number of hashed images with packed trees.
+    pub images: usize,
+    /// Their total size in bytes.
+    pub image_bytes: u64,
     /// Number of unpacked trees compared with their layers, if that was [asked for](Verifier::trees).
     pub trees: Option<usize>,
     /// Number of records that daemons since v0.33.1 use but do not share with images and caches, because they
@@ -427,7 +432,12 @@ impl<'p> Verifier<'p> {
         report.counts.blobs = hashed.blobs;
         report.counts.blob_bytes = hashed.bytes;
         report.damage.extend(hashed.damage.into_iter().map(Damage::from));
-        let described = described::check(&state, &parts, &hashed.sound)?;
+        let sound_blobs = hashed.sound;
+        let hashed = images::hash(&parts, self)?;
+        report.counts.images = hashed.images;
+        report.counts.image_bytes = hashed.bytes;
+        report.damage.extend(hashed.damage.into_iter().map(|damage| Damage::State(damage.into())));
+        let described = described::check(&state, &parts, &sound_blobs)?;
         report.damage.extend(described.into_iter().map(Damage::Layer));
         done();
 

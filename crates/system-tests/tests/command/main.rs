@@ -16,6 +16,7 @@ mod layers;
 mod look;
 mod output;
 mod outputs;
+mod packed;
 mod prepared;
 mod reference;
 mod required;

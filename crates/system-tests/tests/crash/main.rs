@@ -24,6 +24,7 @@ mod import;
 mod kills;
 mod listing;
 mod order;
+mod packed;
 mod points;
 mod power;
 mod strace;
@@ -98,6 +99,7 @@ fn main() {
     for &(name, proof) in ALONE {
         suite.add(name, proof);
     }
+    suite.add_if(&testkit::erofs::works(), "packed::killed", packed::killed);
     for &(name, proof) in IN_MATRIX {
         suite.add_ignored(name, proof);
     }

@@ -204,6 +204,7 @@ pub(crate) fn ours(world: &World, root: &Path, filters: &[&str]) -> Result<Vec<V
         let is_mount = record["Type"] == "exec.cachemount";
         let id = record.as_object_mut().and_then(|record| record.remove("CacheMount"));
         ensure!(id.is_some() == is_mount, "{record:#} has the id {id:?} of a cache mount");
+        record.as_object_mut().and_then(|record| record.remove("Packed"));
     }
     Ok(records)
 }

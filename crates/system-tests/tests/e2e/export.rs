@@ -137,6 +137,15 @@ impl CacheExport {
         Ok(self.parts()?.layers.into_keys().collect())
     }
 
+    /// Returns the digests of its layers without compression.
+    pub(crate) fn diff_ids(&self) -> Result<BTreeSet<String>> {
+        let layers = self.parts()?.layers.into_values();
+        let diff_ids = layers.filter_map(|layer| {
+            layer["annotations"]["containerd.io/uncompressed"].as_str().map(str::to_owned)
+        });
+        Ok(diff_ids.collect())
+    }
+
     fn parts(&self) -> Result<Parts> {
         let manifest: Value = self.read(&self.digest)?;
         let mut config_digest = None;

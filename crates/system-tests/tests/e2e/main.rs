@@ -38,6 +38,7 @@ mod mounts;
 mod naturals;
 mod offline;
 mod ops;
+mod packed;
 mod page;
 mod proof;
 mod pulled;
@@ -99,6 +100,7 @@ fn main() {
             }
         }
     }
+    packed::add(&mut suite);
     containerd::add(&mut suite);
     rootless::add(&mut suite);
     snapshotters::add(&mut suite);

@@ -16,6 +16,7 @@ use crate::case::{Case, Context, Keys, Mode};
 use crate::daemon::Daemon;
 use crate::du;
 use crate::export::CacheExport;
+use crate::packed::Packed;
 use crate::process::{run, wait_until};
 use crate::sharing::{Compared, Roots};
 use crate::state::{self, Snapshot, State};
@@ -42,6 +43,8 @@ pub(crate) enum Subject {
     Converted,
     /// The same, converted with `--no-extract`: the daemon extracts layers when it needs them.
     Unextracted,
+    /// The same, with the trees packed into a mounted image.
+    Packed,
     /// The first daemon's own: shows that the test requires nothing that a natural state lacks.
     Natural,
     /// The state of a daemon that imported the cache and extracted the layers for the build after the edit:
@@ -89,6 +92,20 @@ pub(crate) fn prove(world: &World, case: &Case, subject: Subject) -> Result<()> 
                 compared.ensure_shared()?;
             }
             bench.ensure_restart_changes_nothing(&made, &root).context("the first start")?;
+        }
+        Subject::Packed => {
+            bench.convert(&made, &root).context("the conversion")?;
+            let packed = Packed::pack(&world.tools, &root)?;
+            bench.ensure_same_trees(&made, &root).context("the packed snapshots")?;
+            bench.ensure_verified(&root, true)?;
+            // The copies have the trees as directories at the mount point, which a daemon cannot tell.
+            for compared in bench.roots(&made, &root)?.compare()? {
+                compared.ensure_shared()?;
+            }
+            bench.ensure_restart_changes_nothing(&made, &root).context("the first start")?;
+            bench.ensure_warm(&made, &root).context("the second daemon")?;
+            bench.ensure_prunable(&made, &root).context("the second daemon, started again")?;
+            return packed.ensure_unchanged().context("the image after prune --all");
         }
     }
     bench.ensure_warm(&made, &root).context("the second daemon")?;
@@ -319,7 +336,7 @@ impl Bench<'_> {
     fn copy_of_natural(&self) -> Option<PathBuf> {
         match self.subject {
             Subject::Natural => Some(self.dir.join("second")),
-            Subject::Converted => Some(self.dir.join("natural")),
+            Subject::Converted | Subject::Packed => Some(self.dir.join("natural")),
             Subject::Unextracted | Subject::Imported => None,
         }
     }

@@ -76,6 +76,7 @@ fn main() {
     for (name, prove) in RECIPES {
         suite.add(name, prove);
     }
+    suite.add_if(&testkit::erofs::works(), "packer::packed", packer::prove_packed);
     for (name, prove) in PAGES {
         suite.push(alone(name.to_owned(), prove));
     }

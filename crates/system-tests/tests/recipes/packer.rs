@@ -8,6 +8,7 @@ use std::process::{Child, Command, Stdio};
 
 use anyhow::{Context as _, Result, ensure};
 use serde_json::Value;
+use testkit::erofs::Mounted;
 use testkit::process::run;
 
 use crate::builders::Builder;
@@ -53,6 +54,32 @@ pub(crate) fn prove_engine(world: &World) -> Result<()> {
     let warm = Builder::Engine.start(world, &sandbox)?;
     world.ensure_cached(&warm)?;
     warm.stop().map(drop)
+}
+
+/// With the trees in an image, which the units mount before the daemon starts.
+pub(crate) fn prove_packed(world: &World) -> Result<()> {
+    let sandbox = Sandbox::new(world, "packer", false)?;
+    // The package is there, or this is not run.
+    sandbox.script("apt-get", "#!/bin/sh\necho \"$*\" >>\"$HOME/apt-get.log\"\n")?;
+    let units = ["var-lib-buildkit-packed-1.mount", "packed-trees.conf"];
+    let workspace = sandbox.workspace()?;
+    for unit in units {
+        fs::copy(example("systemd").join(unit), workspace.join(unit))?;
+    }
+    build(world, &sandbox, "packed/packed.pkr.hcl", &[])?;
+    let packages = fs::read_to_string(sandbox.home().join("apt-get.log"))?;
+    ensure!(packages.contains("install -y -q erofs-utils"), "{packages}");
+    let installed = sandbox.outside("/etc/systemd/system");
+    let mount = fs::read_to_string(installed.join(units[0]))?;
+    ensure!(installed.join("buildkit.service.d").join(units[1]).exists(), "no drop-in");
+    let value = |key: &str| -> Result<String> {
+        let line = mount.lines().find_map(|line| line.strip_prefix(key));
+        Ok(line.with_context(|| format!("no {key}"))?.to_owned())
+    };
+    let (what, point) = (value("What=")?, value("Where=")?);
+    ensure!(value("Type=")? == "erofs" && value("Options=")? == "ro,loop", "{mount}");
+    let _mounted = Mounted::new(&sandbox.outside(&what), &sandbox.outside(&point))?;
+    world.ensure_warm(&sandbox.state())
 }
 
 /// Validates a template, and builds it on the sandbox.

@@ -11,14 +11,15 @@ use tempfile::TempDir;
 use crate::world::World;
 
 /// The machine's own directories.
-const PLACES: [&str; 5] = ["/usr/local/bin", "/var/lib", "/var/tmp", "/var/cache", "/srv"];
+const PLACES: [&str; 6] =
+    ["/usr/local/bin", "/var/lib", "/var/tmp", "/var/cache", "/srv", "/etc/systemd/system"];
 
 /// Mounts the directories over this machine's, and hides the configuration of its daemons, only for the program
 /// that it runs then.
 const ENTER: &str = r#"
 base=$1; shift
 for place in /etc/docker /etc/containerd; do [ ! -d $place ] || mount -t tmpfs none $place; done
-for place in /usr/local/bin /var/lib /var/tmp /var/cache /srv; do mount --bind "$base$place" "$place"; done
+for place in /usr/local/bin /var/lib /var/tmp /var/cache /srv /etc/systemd/system; do mount --bind "$base$place" "$place"; done
 export HOME="$base/home" PATH=/usr/local/bin:/usr/local/sbin:/usr/sbin:/usr/bin:/sbin:/bin
 exec "$@"
 "#;

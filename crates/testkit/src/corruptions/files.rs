@@ -79,7 +79,7 @@ pub(super) const ALL: &[Corruption] = &[
     files("snapshot: directory gone", Found("missing-directory"), |root, m| {
         Ok(fs::remove_dir_all(m.directory(root, m.top())?)?)
     }),
-    files("snapshot: a link", Found("missing-directory"), |root, m| {
+    files("snapshot: a link", Found("foreign-link"), |root, m| {
         let path = m.directory(root, m.top())?;
         fs::rename(&path, root.join("elsewhere"))?;
         Ok(symlink(root.join("elsewhere"), path)?)

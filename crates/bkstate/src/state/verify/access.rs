@@ -13,6 +13,7 @@ use std::path::{Path, PathBuf};
 use crate::content::{BLOBS, SHA256};
 use crate::dir::{Dir, DirError, FileKind, Found};
 use crate::machine::Trusted;
+use crate::packed::PACKED;
 use crate::root::{Root, SHARED};
 use crate::snapshots::TREES;
 use crate::worker::{Base, Part, StateFile, TreeForm};
@@ -99,6 +100,11 @@ pub(in crate::state) fn check(root: &Root, findings: &mut Findings) -> Result<()
     }
     walk.files(dir, &StateFile::OF_ROOT.map(|file| worker.name(file)), is_open(found))?;
     let mut seen = BTreeSet::new();
+    if worker.can_be_packed()
+        && let Some((packed, reachable)) = walk.down(dir, &[PACKED], is_open(found), &mut seen)?
+    {
+        walk.all(&packed, reachable)?;
+    }
     for part in [Part::Worker, Part::Metadata, Part::Content, Part::Snapshotter] {
         let way: Vec<_> = worker.way(part).into_iter().map(|(name, _)| name).collect();
         let files = StateFile::OF_WORKER.into_iter().chain([StateFile::WorkerId]);
@@ -124,11 +130,7 @@ pub(in crate::state) fn check(root: &Root, findings: &mut Findings) -> Result<()
                 // These directories are themselves the roots of trees, or cache mounts.
                 continue;
             }
-            for entry in dir.entries()? {
-                if let Some(found) = dir.find(&*entry.name)? {
-                    walk.judge(&dir.path().join(&*entry.name.to_string_lossy()), found, reachable);
-                }
-            }
+            walk.all(&dir, reachable)?;
         }
     }
     Ok(())
@@ -146,6 +148,16 @@ impl Walk<'_> {
         for name in names {
             if let Some(found) = dir.find(*name)?.filter(|found| found.kind == FileKind::File) {
                 self.judge(&dir.path().join(name), found, reachable);
+            }
+        }
+        Ok(())
+    }
+
+    /// Checks everything in `dir`.
+    fn all(&mut self, dir: &Dir, reachable: bool) -> Result<(), DirError> {
+        for entry in dir.entries()? {
+            if let Some(found) = dir.find(&*entry.name)? {
+                self.judge(&dir.path().join(&*entry.name.to_string_lossy()), found, reachable);
             }
         }
         Ok(())

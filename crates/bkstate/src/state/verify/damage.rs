@@ -2,7 +2,7 @@
 
 use super::{
     AccessDamage, ContentDamage, DatabaseDamage, DirectoryDamage, FutureDate, LeaseDamage,
-    RecordDamage, SnapshotDamage, SolverDamage,
+    PackedDamage, RecordDamage, SnapshotDamage, SolverDamage,
 };
 
 /// Something in a state that would break a daemon. The message says what and where.
@@ -79,6 +79,9 @@ pub enum Damage {
     /// In the directories of snapshots.
     #[error(transparent)]
     Directory(#[from] DirectoryDamage),
+    /// In the images with packed snapshots.
+    #[error(transparent)]
+    Packed(#[from] PackedDamage),
     /// In the access rights of files.
     #[error(transparent)]
     Access(#[from] AccessDamage),
@@ -98,6 +101,7 @@ impl Damage {
             Self::Content(damage) => damage.kind(),
             Self::Snapshot(damage) => damage.kind(),
             Self::Directory(damage) => damage.kind(),
+            Self::Packed(damage) => damage.kind(),
             Self::Access(damage) => damage.kind(),
             Self::Future(damage) => damage.kind(),
         }
@@ -113,6 +117,7 @@ impl Damage {
             Self::Content(damage) => damage.consequence(),
             Self::Snapshot(damage) => damage.consequence(),
             Self::Directory(damage) => damage.consequence(),
+            Self::Packed(damage) => damage.consequence(),
             Self::Access(damage) => damage.consequence(),
             Self::Future(damage) => damage.consequence(),
         }

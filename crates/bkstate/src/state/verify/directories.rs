@@ -3,11 +3,12 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use crate::dir::DirError;
+use crate::packed::ImageId;
 use crate::snapshots::{Directories, Kind, Trees};
 use crate::state::State;
 use crate::worker::TreeForm;
 
-use super::Findings;
+use super::{Findings, packed};
 
 /// Damage to the directory of a snapshot.
 #[derive(Debug, thiserror::Error)]
@@ -37,6 +38,17 @@ pub enum DirectoryDamage {
         /// The name of the snapshot.
         name: String,
     },
+    /// There is a link in the place of the directory, and it leads neither into an image of this root that has the
+    /// snapshot, nor is it written exactly so.
+    #[error(
+        "trees: {id} is a link that leads to no image of this root; it is that of snapshot {name}"
+    )]
+    ForeignLink {
+        /// The name of the link.
+        id: u64,
+        /// The name of the snapshot.
+        name: String,
+    },
     /// A directory belongs to no snapshot.
     #[error("trees: the directory {name} belongs to no snapshot")]
     Stray {
@@ -51,6 +63,7 @@ impl DirectoryDamage {
             Self::Missing { .. } => "missing-directory",
             Self::NoFiles { .. } => "missing-fs",
             Self::NoWork { .. } => "missing-work",
+            Self::ForeignLink { .. } => "foreign-link",
             Self::Stray { .. } => "stray-directory",
         }
     }
@@ -60,6 +73,10 @@ impl DirectoryDamage {
         match self {
             Self::Missing { .. } | Self::NoFiles { .. } | Self::NoWork { .. } => {
                 "the first build that mounts the snapshot, or one on it, fails"
+            }
+            Self::ForeignLink { .. } => {
+                "the daemon follows the link: builds take the files that are there, and those of others can be \
+                 read by them"
             }
             Self::Stray { .. } => {
                 "the daemon does not know the directory; it costs space until a collection that \
@@ -80,6 +97,8 @@ pub(super) fn check(
             directories.entry(name).or_insert(trees);
         }
     }
+    let mounted = packed::mounted(trees)?;
+    let mut links: BTreeMap<ImageId, usize> = BTreeMap::new();
     let mut ids = BTreeSet::new();
     let named = state.own_snapshots();
     for (name, snapshot) in &state.snapshots.by_name {
@@ -93,6 +112,17 @@ pub(super) fn check(
             Some(trees) => trees.find(id)?,
             None => Directories::default(),
         };
+        if found.is_foreign_link {
+            findings.add(DirectoryDamage::ForeignLink { id, name });
+            continue;
+        }
+        if let Some(image) = found.packed {
+            *links.entry(image).or_default() += 1;
+            // There is one finding for the image.
+            if !mounted.contains(&image) {
+                continue;
+            }
+        }
         // With whole trees, the tree below is what a view shows (containerd v2.3.3
         // `plugins/snapshots/native/native.go` `createSnapshot`).
         let is_whole = matches!(state.worker.form(), TreeForm::Full(_));
@@ -107,6 +137,7 @@ pub(super) fn check(
             findings.add(DirectoryDamage::NoWork { id, name });
         }
     }
+    packed::check(trees, &links, findings)?;
     if state.worker.shares_storage() {
         return Ok(());
     }

@@ -160,7 +160,7 @@ impl Parts {
             metadata: Some(required(Part::Metadata)?),
             // A daemon creates these two when it first needs them.
             blobs: optional(content(root))?,
-            trees: optional(Trees::open(&snapshotter, worker.form()))?,
+            trees: optional(root.trees())?.into_iter().flatten().collect(),
             snapshotter: Some(snapshotter),
             worker_id: WorkerName::In(of_worker),
             other_workers: others.into_values().flatten().collect(),

@@ -6,6 +6,7 @@ use bkstate::Digest;
 use bkstate::ids::{KeyId, RecordId};
 use bkstate::layers;
 use bkstate::metadata::{LABEL_UNCOMPRESSED, Namespace, SUFFIX_VARIANTS, SUFFIX_VIEW};
+use bkstate::packed::ImageId;
 use bkstate::root::Location;
 use bkstate::state::State;
 
@@ -63,7 +64,8 @@ impl Root {
         for store in &parts.blobs {
             files.extend(store.files()?.into_keys());
         }
-        let snapshots = snapshots(&state, &trees);
+        let packed = state.packed(&parts.trees)?;
+        let snapshots = snapshots(&state, &trees, &packed);
         let mut records = records(&state, &snapshots);
         let keys = keys(&state, &records, &names);
         let place: BTreeMap<_, _> =
@@ -116,7 +118,11 @@ fn workers(root: &bkstate::Root, state: &State) -> Result<Vec<Worker>, InspectEr
     Ok(workers)
 }
 
-fn snapshots(state: &State, trees: &BTreeSet<String>) -> Vec<SnapshotOf> {
+fn snapshots(
+    state: &State,
+    trees: &BTreeSet<String>,
+    packed: &BTreeMap<u64, ImageId>,
+) -> Vec<SnapshotOf> {
     let mut owners: BTreeMap<&str, Vec<RecordId>> = BTreeMap::new();
     for (id, record) in &state.records.by_id {
         let key = record.snapshot_key(id);
@@ -135,6 +141,7 @@ fn snapshots(state: &State, trees: &BTreeSet<String>) -> Vec<SnapshotOf> {
             bytes: stored.and_then(|stored| stored.size),
             inodes: stored.and_then(|stored| stored.inodes),
             is_there: stored.is_some_and(|stored| trees.contains(&stored.id.to_string())),
+            packed: stored.and_then(|stored| packed.get(&stored.id).copied()),
             records: owners.remove(key.as_str()).unwrap_or_default(),
         }
     });

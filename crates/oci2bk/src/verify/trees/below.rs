@@ -64,7 +64,7 @@ pub(super) fn is_opaque(directory: &OwnedFd, mark: &str) -> io::Result<bool> {
 }
 
 /// Returns the names in a directory, without those of itself and its parent.
-pub(super) fn names(directory: &OwnedFd) -> io::Result<BTreeSet<Vec<u8>>> {
+pub(crate) fn names(directory: &OwnedFd) -> io::Result<BTreeSet<Vec<u8>>> {
     let mut names = BTreeSet::new();
     for entry in Dir::read_from(directory)? {
         let entry = entry?;

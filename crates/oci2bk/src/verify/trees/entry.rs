@@ -83,33 +83,33 @@ impl fmt::Display for Difference {
 }
 
 /// An entry, with a handle of its directory.
-pub(super) struct Entry<'d> {
+pub(crate) struct Entry<'d> {
     dir: BorrowedFd<'d>,
     name: &'d [u8],
-    pub(super) stat: Stat,
+    pub(crate) stat: Stat,
 }
 
 impl<'d> Entry<'d> {
-    pub(super) fn read(dir: &'d OwnedFd, name: &'d [u8]) -> io::Result<Self> {
+    pub(crate) fn read(dir: &'d OwnedFd, name: &'d [u8]) -> io::Result<Self> {
         let stat = rustix::fs::statat(dir, name, AtFlags::SYMLINK_NOFOLLOW)?;
         Ok(Self { dir: dir.as_fd(), name, stat })
     }
 
-    pub(super) fn kind(&self) -> FileType {
+    pub(crate) fn kind(&self) -> FileType {
         FileType::from_raw_mode(self.stat.st_mode)
     }
 
     /// Returns whether it is a whiteout for overlayfs.
-    pub(super) fn is_whiteout(&self) -> bool {
+    pub(crate) fn is_whiteout(&self) -> bool {
         self.kind() == FileType::CharacterDevice && self.stat.st_rdev == 0
     }
 
-    pub(super) fn target(&self) -> io::Result<Vec<u8>> {
+    pub(crate) fn target(&self) -> io::Result<Vec<u8>> {
         Ok(rustix::fs::readlinkat(self.dir, self.name, Vec::new())?.into_bytes())
     }
 
     /// Opens a regular file for reading, without changing its access time where we may.
-    pub(super) fn open(&self) -> io::Result<std::fs::File> {
+    pub(crate) fn open(&self) -> io::Result<std::fs::File> {
         let flags = OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::CLOEXEC;
         let open = |flags| rustix::fs::openat(self.dir, self.name, flags, Mode::empty());
         let file = match open(flags | OFlags::NOATIME) {
@@ -120,7 +120,7 @@ impl<'d> Entry<'d> {
     }
 
     /// Reads the extended attributes; empty if the file system does not support them.
-    pub(super) fn xattrs(&self) -> io::Result<BTreeMap<Vec<u8>, Vec<u8>>> {
+    pub(crate) fn xattrs(&self) -> io::Result<BTreeMap<Vec<u8>, Vec<u8>>> {
         // The name in /proc leads to the directory, and its last component is not followed.
         let mut path = format!("/proc/self/fd/{}/", self.dir.as_raw_fd()).into_bytes();
         path.extend_from_slice(self.name);
@@ -139,13 +139,13 @@ impl<'d> Entry<'d> {
         Ok(xattrs)
     }
 
-    pub(super) fn inode(&self) -> (u64, u64) {
+    pub(crate) fn inode(&self) -> (u64, u64) {
         (self.stat.st_dev, self.stat.st_ino)
     }
 }
 
 /// Returns whether two files have the same bytes.
-pub(super) fn same_content(a: std::fs::File, b: std::fs::File) -> io::Result<bool> {
+pub(crate) fn same_content(a: std::fs::File, b: std::fs::File) -> io::Result<bool> {
     const BLOCK: usize = 128 * 1024;
     let (mut block_a, mut block_b) = (Vec::new(), Vec::new());
     let (mut a, mut b) = (a, b);

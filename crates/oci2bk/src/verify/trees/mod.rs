@@ -8,9 +8,9 @@
 //! A snapshot that was unpacked from a layer must have all attributes in the layer. A snapshot in which a
 //! step of a build ran existed before its layer, which has fewer attributes, see [`Origin`].
 
-mod below;
+pub(crate) mod below;
 mod compare;
-mod entry;
+pub(crate) mod entry;
 mod full;
 
 use std::collections::{BTreeMap, BTreeSet};

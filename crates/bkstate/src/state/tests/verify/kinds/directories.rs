@@ -12,7 +12,7 @@ pub(super) const CASES: &[Case] = &[
     ),
     (
         "a directory that is a link",
-        &["missing-directory"],
+        &["foreign-link"],
         Files(|root| {
             fs::rename(root.snapshot(2), root.path().join("elsewhere")).unwrap();
             std::os::unix::fs::symlink("../../../elsewhere", root.snapshot(2)).unwrap();

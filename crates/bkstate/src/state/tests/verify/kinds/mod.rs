@@ -5,6 +5,7 @@ mod content;
 pub(in crate::state::tests) mod databases;
 mod directories;
 mod leases;
+mod packed;
 mod records;
 mod snapshots;
 mod solver;
@@ -34,6 +35,7 @@ const CASES: &[&[Case]] = &[
     content::CASES,
     snapshots::CASES,
     directories::CASES,
+    packed::CASES,
     databases::CASES,
     access::CASES,
 ];

@@ -1,0 +1,1 @@
+../amazon-ebs.pkr.hcl
