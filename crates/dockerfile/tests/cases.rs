@@ -1,0 +1,131 @@
+//! Dockerfiles with the digests that real frontends and daemons give to their operations.
+//!
+//! Each directory in `cases` has a `Dockerfile`, byte for byte, `case.json` with the options of the build and the configs
+//! of base images, and `expected.json` with the operations of the target for each release.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::path::Path;
+
+use dockerfile::{Conversion, Frontend, ImageConfig, Images, Limits, Options, convert};
+use llb::digest;
+use llb::release::Target;
+use serde::Deserialize;
+use serde_json::value::RawValue;
+
+#[derive(Deserialize)]
+struct Case {
+    opts: BTreeMap<String, String>,
+    #[serde(default)]
+    images: BTreeMap<String, Box<RawValue>>,
+    workers: Vec<String>,
+}
+
+#[derive(Deserialize)]
+struct Expected {
+    #[serde(default)]
+    ops: Vec<ExpectedOp>,
+    #[serde(default)]
+    error: Option<String>,
+}
+
+#[derive(Deserialize)]
+struct ExpectedOp {
+    digest: String,
+    outputs: u32,
+    description: String,
+}
+
+/// The configs of base images. Frontends resolve every other image as well, with a config that is empty.
+fn images(case: &Case) -> Images {
+    let mut images = Images::default();
+    for (name, config) in &case.images {
+        let (name, platform) = match name.rsplit_once('@') {
+            Some((name, platform)) if platform.contains('/') => {
+                (name, Some(platform.parse().unwrap()))
+            }
+            _ => (name.as_str(), None),
+        };
+        let config = ImageConfig::from_json(config.get().as_bytes()).unwrap();
+        images.add(name, platform, config).unwrap();
+    }
+    images
+}
+
+fn options(case: &Case, target: &Target) -> Options {
+    let worker = case.workers.first().map_or("linux/amd64", String::as_str);
+    let mut options = Options::new(Frontend::of(target.version()), worker.parse().unwrap());
+    for (key, value) in &case.opts {
+        options.set(key, value).unwrap();
+    }
+    options
+}
+
+/// Returns the stage that the build is for.
+fn stage(conversion: &Conversion, target: &str) -> usize {
+    let named = |name: &Option<String>| name.as_deref() == Some(&target.to_lowercase());
+    match target {
+        "" => conversion.stages.len() - 1,
+        _ => conversion.stages.iter().rposition(|stage| named(&stage.name)).unwrap(),
+    }
+}
+
+fn check(directory: &Path) -> Vec<String> {
+    let read = |name: &str| std::fs::read(directory.join(name)).unwrap();
+    let case: Case = serde_json::from_slice(&read("case.json")).unwrap();
+    let expected: BTreeMap<String, Expected> =
+        serde_json::from_slice(&read("expected.json")).unwrap();
+    let mut faults = Vec::new();
+    for (release, expected) in &expected {
+        let target: Target = release.parse().unwrap();
+        let options = options(&case, &target);
+        let name = format!("{} {release}", directory.file_name().unwrap().display());
+        let conversion = convert(&read("Dockerfile"), &options, &images(&case), &Limits::default());
+        let conversion = match (conversion, &expected.error) {
+            (Ok(conversion), _) => conversion,
+            (Err(_), Some(_)) => continue,
+            (Err(error), None) => {
+                faults.push(format!("{name}: {error}"));
+                continue;
+            }
+        };
+        if expected.error.is_some() {
+            if conversion.problems.is_empty() {
+                faults.push(format!("{name}: nothing is refused"));
+            }
+            continue;
+        }
+        faults
+            .extend(conversion.problems.iter().map(|problem| format!("{name}: {}", problem.error)));
+        let encoding = target.encodings().next().unwrap();
+        let steps = conversion.steps_of(stage(&conversion, &options.target));
+        let ours: BTreeMap<_, _> = steps
+            .into_iter()
+            .map(|step| &conversion.steps[step])
+            .map(|step| {
+                let op_digest = digest(&step.op, encoding, &options.platform).unwrap().to_string();
+                (op_digest, (step.op.outputs(), step.instruction.clone()))
+            })
+            .collect();
+        let theirs: BTreeSet<&str> = expected.ops.iter().map(|op| &*op.digest).collect();
+        for op in &expected.ops {
+            match ours.get(&op.digest) {
+                Some((outputs, _)) if *outputs == op.outputs => {}
+                other => faults.push(format!("{name}: lacks {} ({other:?})", op.description)),
+            }
+        }
+        let more = ours.iter().filter(|(op_digest, _)| !theirs.contains(&***op_digest));
+        faults.extend(more.map(|(_, (_, text))| format!("{name}: has {text}")));
+    }
+    faults
+}
+
+#[test]
+fn every_operation_is_that_of_the_frontend() {
+    let cases = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/cases");
+    let mut directories: Vec<_> =
+        std::fs::read_dir(cases).unwrap().map(|entry| entry.unwrap().path()).collect();
+    directories.sort();
+    assert!(directories.len() >= 30);
+    let faults: Vec<_> = directories.iter().flat_map(|directory| check(directory)).collect();
+    assert!(faults.is_empty(), "{} faults:\n{}", faults.len(), faults.join("\n"));
+}
