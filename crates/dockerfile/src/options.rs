@@ -112,6 +112,9 @@ impl Options {
         }
         match key {
             "platform" => {
+                if value.contains(',') {
+                    return Err(wrong("each platform is a conversion of its own"));
+                }
                 let platform: Result<Platform, ParsePlatformError> = value.parse();
                 let platform = platform
                     .map_err(|_| wrong("a platform has the form os/architecture[/variant]"))?;
@@ -198,6 +201,7 @@ mod tests {
     fn other_values_are_refused() {
         for (key, value) in [
             ("platform", "linux"),
+            ("platform", "linux/amd64,linux/arm64"),
             ("force-network-mode", "x"),
             ("add-hosts", "x"),
             ("ulimit", "nofile=x"),

@@ -162,11 +162,13 @@ impl<'a> Converter<'a> {
         let contexts = &self.options.contexts;
         let value = contexts.get(&format!("{name}::{platform}")).or_else(|| contexts.get(&name))?;
         let Some(image) = value.strip_prefix("docker-image:") else {
-            // A layout, or the result of another build, has a config that may have been given by its name.
+            // A layout, or the result of another build, has a config, which is given by the context's name.
+            let has_config =
+                ["oci-layout:", "input:", "target:"].iter().any(|kind| value.starts_with(kind));
             let config = self.images.get(&name, &platform);
-            return Some(match config {
-                Some(_) => Context::Image { reference: value.clone(), config },
-                None => Context::Files,
+            return Some(match has_config {
+                true => Context::Image { reference: value.clone(), config },
+                false => Context::Files,
             });
         };
         let image = image.strip_prefix("//").unwrap_or(image);
