@@ -130,13 +130,17 @@ impl ImageConfig {
 ///
 /// let config = ImageConfig::from_json(br#"{"Env": ["LANG=C"]}"#)?;
 /// let mut images = Images::default();
-/// images.add("alpine", None, config.clone())?;
+/// images.add("alpine:3", None, config.clone())?;
 /// let platform = "linux/arm64".parse()?;
-/// assert_eq!(images.get("docker.io/library/alpine:latest", &platform), Some(&config));
+/// assert_eq!(images.get("docker.io/library/alpine:3", &platform), Some(&config));
+/// assert_eq!(images.get("alpine:2", &platform), None);
 ///
-/// // One for each platform, if they differ.
-/// images.add("alpine", Some("linux/arm64".parse()?), ImageConfig::default())?;
-/// assert_eq!(images.get("alpine:latest", &platform), Some(&ImageConfig::default()));
+/// // One for each platform, if they differ; and one for all tags.
+/// let other = ImageConfig::default();
+/// images.add("alpine:3", Some("linux/arm64".parse()?), other.clone())?;
+/// assert_eq!(images.get("alpine:3", &platform), Some(&other));
+/// images.add("debian", None, config.clone())?;
+/// assert_eq!(images.get("debian:12", &platform), Some(&config));
 ///
 /// let error: ReferenceError = images.add("Alpine", None, config).unwrap_err();
 /// assert_eq!(error.to_string(), "\"Alpine\" is not the name of an image");
@@ -158,7 +162,8 @@ pub struct ReferenceError {
 }
 
 impl Images {
-    /// Adds the config of an image, for one platform or for all others.
+    /// Adds the config of an image, for one platform or for all others. A name with neither tag nor digest counts for
+    /// every image of the repository that has no config of its own.
     ///
     /// # Errors
     /// Returns an error if `name` is not the name of an image.
@@ -171,16 +176,18 @@ impl Images {
         let reference = Reference::parse(name)
             .ok_or_else(|| ReferenceError { text: name.chars().take(100).collect() })?;
         let platform = platform.map(|platform| platform.normalized().to_string());
-        self.configs.insert((reference.tagged(), platform), config);
+        self.configs.insert((reference.as_given(), platform), config);
         Ok(())
     }
 
     /// Returns the config of an image for a platform.
     pub fn get(&self, name: &str, platform: &Platform) -> Option<&ImageConfig> {
-        let name = Reference::parse(name)?.tagged();
+        let reference = Reference::parse(name)?;
         let platform = platform.normalized().to_string();
-        let exact = self.configs.get(&(name.clone(), Some(platform)));
-        exact.or_else(|| self.configs.get(&(name, None)))
+        [reference.tagged(), reference.repository().to_owned()].into_iter().find_map(|name| {
+            let exact = self.configs.get(&(name.clone(), Some(platform.clone())));
+            exact.or_else(|| self.configs.get(&(name, None)))
+        })
     }
 }
 

@@ -51,6 +51,11 @@ impl Budget {
         Ok(())
     }
 
+    /// Returns how many bytes were taken.
+    pub(crate) fn grown(&self) -> u64 {
+        self.limits.growth - self.growth
+    }
+
     /// Takes `bytes` from what is left.
     pub(crate) fn grow(&mut self, bytes: usize) -> Result<(), Reason> {
         let limit = self.limits.growth;

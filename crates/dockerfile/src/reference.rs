@@ -48,6 +48,19 @@ impl Reference {
         valid.then(|| Self { name, tag: own(tag), digest: own(digest) })
     }
 
+    /// Returns it without tag and digest.
+    pub(crate) fn repository(&self) -> &str {
+        &self.name
+    }
+
+    /// Returns it with what was given of tag and digest.
+    pub(crate) fn as_given(&self) -> String {
+        match (&self.tag, &self.digest) {
+            (None, None) => self.name.clone(),
+            _ => self.tagged(),
+        }
+    }
+
     /// Returns it with the tag `latest`, if it has neither tag nor digest (`TagNameOnly`).
     pub(crate) fn tagged(&self) -> String {
         let mut text = self.name.clone();

@@ -60,7 +60,7 @@ impl Converter<'_> {
             (true, _) => Some(self.main_context()),
             (false, [source]) => {
                 stage.needs(*source);
-                self.slots.files(*source, &copy.from)?
+                self.files(*source, &copy.from, paths.iter().map(String::as_str))?
             }
             // Its source was refused before.
             (false, _) => return Ok(()),

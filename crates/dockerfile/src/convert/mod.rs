@@ -52,6 +52,8 @@ pub struct Conversion {
     pub stages: Vec<Stage>,
     /// What frontends refuse. The instructions make no step, others are converted nevertheless.
     pub problems: Vec<Problem>,
+    /// How much of [`Limits::growth`] it took.
+    pub growth: u64,
 }
 
 /// An operation, and where it comes from.
@@ -153,10 +155,11 @@ pub fn convert(
         budget,
         graph: Graph::default(),
         slots: Slots::default(),
-        result: Conversion { steps: Vec::new(), stages: Vec::new(), problems },
+        result: Conversion { steps: Vec::new(), stages: Vec::new(), problems, growth: 0 },
     };
     converter.stages(&file)?;
     converter.result.problems.sort_by_key(|problem| (problem.error.line, problem.error.column));
+    converter.result.growth = converter.budget.grown();
     Ok(converter.result)
 }
 

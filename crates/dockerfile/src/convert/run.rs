@@ -6,7 +6,7 @@ use llb::op::{
 };
 
 use super::graph::{Inputs, Vertex};
-use super::sources::SlotIndex;
+use super::sources::{SCRATCH, SlotIndex};
 use super::stage::{Working, one_action};
 use super::{Converter, Origin};
 use crate::error::Reason;
@@ -179,7 +179,8 @@ impl Converter<'_> {
             Some(self.main_context())
         } else {
             stage.needs(source);
-            self.slots.files(source, if mount.from.is_empty() { "scratch" } else { &mount.from })?
+            let name = if mount.from.is_empty() { SCRATCH } else { &mount.from };
+            self.files(source, name, std::iter::once(&*mount.source))?
         };
         match mount.kind {
             Type::Secret => return self.secret(mount, mounts),

@@ -1,6 +1,6 @@
 //! What steps build on and take files from: stages, images, named contexts.
 
-use std::collections::HashMap;
+use std::collections::{BTreeSet, HashMap};
 
 use llb::Platform;
 
@@ -9,6 +9,7 @@ use super::graph::Vertex;
 use super::stage::State;
 use crate::error::Reason;
 use crate::image::ImageConfig;
+use crate::path;
 use crate::reference::Reference;
 
 /// The name of the empty image.
@@ -35,6 +36,8 @@ enum Slot {
     Stage(Box<State>),
     /// An image, or nothing.
     Other(Option<Vertex>),
+    /// A named context that is a directory. Two of one name are the same if they load the same paths.
+    Directory(String),
     /// An image whose name is none.
     Invalid(String),
 }
@@ -67,18 +70,6 @@ impl Slots {
             _ => None,
         }
     }
-
-    /// Returns the files of a source. `name` is how it was named.
-    pub(super) fn files(&self, index: SlotIndex, name: &str) -> Result<Option<Vertex>, Reason> {
-        match self.list.get(index.0) {
-            Some(Slot::Stage(state)) => Ok(state.files),
-            Some(Slot::Other(vertex)) => Ok(*vertex),
-            Some(Slot::Invalid(name)) => Err(Reason::Reference { name: name.clone() }),
-            Some(Slot::Pending) | None => {
-                Err(Reason::LaterStage { name: name.chars().take(100).collect() })
-            }
-        }
-    }
 }
 
 /// What a named context is.
@@ -89,7 +80,9 @@ pub(super) enum Context<'a> {
         reference: String,
         config: Option<&'a ImageConfig>,
     },
-    /// A directory, a repository, a URL.
+    /// A directory.
+    Directory,
+    /// A repository, a URL.
     Files,
 }
 
@@ -118,7 +111,7 @@ impl<'a> Converter<'a> {
         let slot = match name {
             SCRATCH => Slot::Other(None),
             name => match Reference::parse(name) {
-                Some(reference) => Slot::Other(self.image_files(&reference)),
+                Some(reference) => self.image_slot(&reference.tagged()),
                 None => Slot::Invalid(name.chars().take(100).collect()),
             },
         };
@@ -126,21 +119,53 @@ impl<'a> Converter<'a> {
         SlotIndex(self.slots.list.len() - 1)
     }
 
-    /// Returns the files of an image for the target platform.
-    fn image_files(&mut self, reference: &Reference) -> Option<Vertex> {
+    /// Returns an image for the target platform, or what takes its place.
+    fn image_slot(&mut self, name: &str) -> Slot {
         let platform = self.options.platform.clone();
-        let name = reference.tagged();
-        match self.context(&name, &platform) {
-            Some(context) => self.context_files(&name, &context, &platform),
-            None if self.images.get(&name, &platform).is_some_and(|config| config.is_empty) => None,
-            None => Some(self.image(&name, &platform)),
+        match self.context(name, &platform) {
+            Some(Context::Directory) => Slot::Directory(name.to_owned()),
+            Some(context) => Slot::Other(self.context_files(name, &context, &platform)),
+            None if self.images.get(name, &platform).is_some_and(|config| config.is_empty) => {
+                Slot::Other(None)
+            }
+            None => Slot::Other(Some(self.image(name, &platform))),
         }
     }
 
-    /// Returns the vertex of an image.
+    /// Returns the files of a source, of which `paths` are taken. `name` is how it was named.
+    pub(super) fn files<'p>(
+        &mut self,
+        index: SlotIndex,
+        name: &str,
+        paths: impl Iterator<Item = &'p str>,
+    ) -> Result<Option<Vertex>, Reason> {
+        match self.slots.list.get(index.0) {
+            Some(Slot::Stage(state)) => Ok(state.files),
+            Some(Slot::Other(vertex)) => Ok(*vertex),
+            Some(Slot::Directory(name)) => {
+                let mut paths: BTreeSet<String> =
+                    paths.map(|path| path::join(&["/", path])).collect();
+                if paths.contains("/") {
+                    paths.clear();
+                }
+                Ok(Some(self.graph.source(format!("context:{name} {paths:?}"))))
+            }
+            Some(Slot::Invalid(name)) => Err(Reason::Reference { name: name.clone() }),
+            Some(Slot::Pending) | None => {
+                Err(Reason::LaterStage { name: name.chars().take(100).collect() })
+            }
+        }
+    }
+
+    /// Returns the vertex of an image, which frontends name by its digest, too.
     pub(super) fn image(&mut self, tagged: &str, platform: &Platform) -> Vertex {
-        let platform = platform.normalized();
-        self.graph.source(format!("docker-image://{tagged} {platform}"))
+        let digest = if tagged.contains('@') { "" } else { "@resolved" };
+        self.named_image(&format!("{tagged}{digest}"), platform)
+    }
+
+    /// Platforms count as they are written: `arm64/v8` is not `arm64`.
+    fn named_image(&mut self, name: &str, platform: &Platform) -> Vertex {
+        self.graph.source(format!("docker-image://{name} {platform}"))
     }
 
     /// Returns the vertex of the build context.
@@ -168,6 +193,7 @@ impl<'a> Converter<'a> {
             let config = self.images.get(&name, &platform);
             return Some(match has_config {
                 true => Context::Image { reference: value.clone(), config },
+                false if value.starts_with("local:") => Context::Directory,
                 false => Context::Files,
             });
         };
@@ -189,7 +215,13 @@ impl<'a> Converter<'a> {
     ) -> Option<Vertex> {
         match context {
             Context::Scratch => None,
-            Context::Image { reference, .. } => Some(self.image(reference, platform)),
+            // It is named as it was given, so it is not the same as the image behind FROM.
+            Context::Image { reference, .. } => Some(self.named_image(reference, platform)),
+            // A stage takes all of it, or so it is assumed: what other stages take of it counts, too.
+            Context::Directory => {
+                let all = BTreeSet::<String>::new();
+                Some(self.graph.source(format!("context:{name} {all:?}")))
+            }
             Context::Files => Some(self.graph.source(format!("context:{name}"))),
         }
     }

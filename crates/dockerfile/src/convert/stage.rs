@@ -186,7 +186,17 @@ impl Converter<'_> {
         let os = stage.state.platform.normalized().os;
         if os != "linux" {
             self.refuse(Some(index), place, Reason::OperatingSystem { os })?;
-        } else if !matches!(planned.base, Base::Replaced) {
+        } else if matches!(planned.base, Base::Replaced) {
+            // Earlier releases pass on the triggers of the image, later ones those of the stage that it replaces.
+            let triggers =
+                planned.parsed.commands.iter().filter_map(|command| match &command.value {
+                    Command::OnBuild(trigger) => Some(trigger.clone()),
+                    _ => None,
+                });
+            if self.options.frontend.since(11) {
+                stage.state.triggers = triggers.collect();
+            }
+        } else {
             self.triggers(&mut stage, place)?;
             let commands = planned.parsed.commands.iter().zip(&planned.sources);
             for (command, sources) in commands {
@@ -257,10 +267,12 @@ impl Converter<'_> {
                 state.unknown_base = config.is_none().then_some(reference);
                 state
             }
-            Context::Scratch | Context::Files if replaced => {
+            Context::Scratch | Context::Files | Context::Directory if replaced => {
                 State::new(files, self.options.platform.clone(), Some(&ImageConfig::default()))
             }
-            Context::Scratch | Context::Files => State { files, ..State::empty(platform.clone()) },
+            Context::Scratch | Context::Files | Context::Directory => {
+                State { files, ..State::empty(platform.clone()) }
+            }
         }
     }
 
@@ -450,7 +462,15 @@ fn parse_platform(text: &str, build: &Platform) -> Option<Platform> {
         return None;
     }
     if text.contains('/') {
-        return text.parse().ok();
+        let platform: Platform = text.parse().ok()?;
+        let mut normal = platform.normalized();
+        // A variant that is the default is left out, or put in, depending on whether one is written.
+        match (&*normal.architecture, &*platform.variant, &*normal.variant) {
+            ("arm", "", "v7") => normal.variant.clear(),
+            ("arm64", written, "") if !written.is_empty() => normal.variant.push_str("v8"),
+            _ => {}
+        }
+        return Some(normal);
     }
     const SYSTEMS: [&str; 6] = ["linux", "windows", "darwin", "macos", "freebsd", "wasip1"];
     const PROCESSORS: [&str; 14] = [

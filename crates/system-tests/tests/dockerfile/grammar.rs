@@ -141,7 +141,7 @@ impl Maker {
             let name = match self.numbers.below(6) {
                 0 => self
                     .numbers
-                    .pick(&["TARGETARCH", "A", "SOURCE_DATE_EPOCH", "BUILDPLATFORM"])
+                    .pick(&["TARGETARCH", "A", "SOURCE_DATE_EPOCH", "BUILDARCH"])
                     .to_owned(),
                 _ => format!("G{index}"),
             };
