@@ -42,6 +42,7 @@ pub(crate) fn run(arguments: &Convert) -> Result<(), Failure> {
     let limits = arguments.limits.limits();
     let preparer = Preparer::new()
         .keys(arguments.keys.iter().cloned())
+        .dockerfiles(arguments.dockerfile.sources(&arguments.platforms))
         .images(arguments.images.iter().cloned())
         .platforms(arguments.platforms.iter().cloned())
         .target(daemon.target(arguments.buildkit)?)

@@ -31,11 +31,12 @@ impl Failure {
         let own = match self {
             Self::Unkeyed { .. } => vec![
                 "give the provenance of the build (mode=max), its metadata file, the exported image, a \
-                 bundle of docker buildx history export, or the root or cache.db of the builder with --keys"
+                 bundle of docker buildx history export, or the root or cache.db of the builder with --keys, or its \
+                 Dockerfile with --dockerfile"
                     .to_owned(),
                 "go on without these steps with --allow-unkeyed".to_owned(),
             ],
-            Self::NoKeys => vec!["record provenance with --provenance=mode=max, and give it".to_owned()],
+            Self::NoKeys => vec!["record provenance with --provenance=mode=max, and give it; or give the Dockerfile".to_owned()],
             Self::NoRelease { .. } => vec!["leave out --buildkit".to_owned()],
             Self::SizesOfRoot { .. } => vec!["leave out --sizes".to_owned()],
             Self::Word(error) => of_word(error).into_iter().collect(),
