@@ -7,13 +7,13 @@
 ///
 /// let content = b"FROM alpine\nRUN cat <<EOF\nno end";
 /// let error = convert(content, &Options::default(), &Images::default(), &Limits::default()).unwrap_err();
-/// let ParseError { line: 2, column: 1, reason: Reason::UnterminatedHeredoc } = error else {
-///     panic!("{error}")
-/// };
+/// let ParseError { line, column, reason, .. } = &error;
+/// assert_eq!((*line, *column, reason), (2, 1, &Reason::UnterminatedHeredoc));
 /// assert_eq!(error.to_string(), "dockerfile parse error on line 2: unterminated heredoc");
 /// ```
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("dockerfile parse error on line {line}: {reason}")]
+#[non_exhaustive]
 pub struct ParseError {
     /// The line where the instruction begins, from 1.
     pub line: usize,

@@ -14,6 +14,7 @@ use llb::release::Version;
 /// let frontend = Frontend::of("0.16.0".parse()?);
 /// assert!(Frontend::classes().contains(&frontend));
 /// assert_eq!(frontend.to_string(), "docker/dockerfile:1.10");
+/// assert_eq!(Frontend::of("0.10.0".parse()?), Frontend::OLDEST);
 /// // A newer one is assumed to be the same.
 /// assert!(Frontend::of("0.99.0".parse()?) > Frontend::NEWEST);
 /// # Ok::<(), llb::release::ParseVersionError>(())

@@ -6,7 +6,7 @@
 //! of `llb`:
 //!
 //! ```
-//! use dockerfile::{Frontend, ImageConfig, Images, Limits, Options, convert};
+//! use dockerfile::{Frontend, ImageConfig, Images, Limits, Options, Problem, Stage, Step, convert};
 //! use llb::{Encoding, digest};
 //!
 //! let content = b"
@@ -27,11 +27,16 @@
 //!
 //! let conversion = convert(content, &options, &images, &Limits::default())?;
 //! let mut digests = Vec::new();
-//! for step in &conversion.steps {
-//!     digests.push(digest(&step.op, Encoding::NEWEST, &options.platform)?);
-//!     println!("line {}: {}", step.line, step.instruction);
+//! for Step { op, line, instruction, .. } in &conversion.steps {
+//!     digests.push(digest(op, Encoding::NEWEST, &options.platform)?);
+//!     println!("line {line}: {instruction}");
 //! }
 //! assert_eq!(digests.len(), 3);
+//! let Stage { name, .. } = &conversion.stages[0];
+//! assert_eq!(name.as_deref(), Some("build"));
+//! for Problem { error, .. } in &conversion.problems {
+//!     panic!("{error}");
+//! }
 //! # Ok::<(), Box<dyn std::error::Error>>(())
 //! ```
 //!

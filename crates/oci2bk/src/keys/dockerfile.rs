@@ -31,7 +31,7 @@ const MAX_GROWTH: u64 = 512 << 20;
 /// only, as every key is proved.
 ///
 /// ```
-/// use oci2bk::keys::{DockerfileKeys, ImageConfigPath, SourceKind};
+/// use oci2bk::keys::{DockerfileKeys, SourceKind};
 /// use oci2bk::{CacheExport, Keyring, Limits};
 ///
 /// let limits = Limits::default();
@@ -49,12 +49,6 @@ const MAX_GROWTH: u64 = 512 << 20;
 /// // It has every key of the cache, without a document that the build wrote.
 /// let wanted: Vec<_> = exports[0].config.digests_with_inputs().collect();
 /// assert!(wanted.iter().all(|record| keyring.get(record).is_some()));
-///
-/// // As the command line writes the config of a base image.
-/// let word = std::ffi::OsString::from("debian:12@linux/arm64=config.json");
-/// let ImageConfigPath { name, platform, path } = word.try_into()?;
-/// assert_eq!((name.as_str(), path.to_str()), ("debian:12", Some("config.json")));
-/// assert_eq!(platform, Some("linux/arm64".parse()?));
 /// # Ok::<(), Box<dyn std::error::Error>>(())
 /// ```
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -74,6 +68,20 @@ pub struct DockerfileKeys {
 }
 
 /// The config of a base image: `NAME[@PLATFORM]=PATH`, a file or a layout.
+///
+/// ```
+/// use std::ffi::OsString;
+///
+/// use oci2bk::keys::{ImageConfigPath, ParseImageConfigError};
+///
+/// let word = OsString::from("debian:12@linux/arm64=config.json");
+/// let ImageConfigPath { name, platform, path } = word.try_into()?;
+/// assert_eq!((name.as_str(), path.to_str()), ("debian:12", Some("config.json")));
+/// assert_eq!(platform, Some("linux/arm64".parse()?));
+/// let error: ParseImageConfigError = "debian".parse::<ImageConfigPath>().unwrap_err();
+/// assert!(error.to_string().contains("NAME[@PLATFORM]=FILE"));
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ImageConfigPath {
     /// The name behind `FROM`. Without a tag, it counts for every tag that has no config of its own.
