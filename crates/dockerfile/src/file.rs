@@ -2,7 +2,7 @@
 
 use crate::error::{ParseError, Reason};
 use crate::frontend::Frontend;
-use crate::instruction::{self, Command, From, Instruction};
+use crate::instruction::{self, Arguments, Command, From, Instruction};
 use crate::limits::Budget;
 use crate::lines;
 use crate::statement::Statement;
@@ -51,7 +51,7 @@ pub(crate) struct Refused {
 #[derive(Debug)]
 pub(crate) struct File {
     pub(crate) escape: char,
-    pub(crate) globals: Vec<Located<Vec<(String, Option<String>)>>>,
+    pub(crate) globals: Vec<Located<Arguments>>,
     pub(crate) stages: Vec<ParsedStage>,
     pub(crate) refused: Vec<Refused>,
 }

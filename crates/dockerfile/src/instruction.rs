@@ -27,10 +27,13 @@ pub(crate) struct From {
     pub(crate) platform: String,
 }
 
+/// The names that an `ARG` declares, with their defaults.
+pub(crate) type Arguments = Vec<(String, Option<String>)>;
+
 /// An instruction in a stage.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum Command {
-    Arg(Vec<(String, Option<String>)>),
+    Arg(Arguments),
     Copy(Box<Copy>),
     Env(Vec<(String, String)>),
     OnBuild(String),

@@ -86,7 +86,7 @@ impl Expander {
         budget: &mut Budget,
     ) -> Result<String, Reason> {
         // The most common words.
-        if !word.contains(|c| c == self.escape || matches!(c, '$' | '\'' | '"' | '\u{feff}')) {
+        if !word.contains([self.escape, '$', '\'', '"', '\u{feff}']) {
             return Ok(word.to_owned());
         }
         let mut run = Run::new(self, word, variables, Some(budget), false);

@@ -237,7 +237,7 @@ pub enum SourceError {
     #[error(transparent)]
     DockerfileOption(#[from] dockerfile::OptionError),
     /// The output of a bake has another form.
-    #[error("{path} is not what docker buildx bake --print prints")]
+    #[error("{path} is not a bake file in JSON, as docker buildx bake prints it")]
     Bake {
         /// The file.
         path: PathBuf,

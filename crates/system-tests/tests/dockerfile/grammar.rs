@@ -566,7 +566,7 @@ impl Maker {
                 "${C%%b*}\n",
             ]));
         }
-        let _ = write!(text, "{}{name}\n", if chomp { "\t" } else { "" });
+        let _ = writeln!(text, "{}{name}", if chomp { "\t" } else { "" });
         (word, text)
     }
 

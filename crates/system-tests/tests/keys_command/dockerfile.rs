@@ -85,3 +85,30 @@ fn what_is_wrong_is_told_with_its_line() {
     });
     assert!(error.contains("NAME[@PLATFORM]=FILE"), "{error}");
 }
+
+#[test]
+fn missing_keys_name_the_option_and_a_dockerfile_that_is_there() {
+    let temp = tempfile::tempdir().unwrap();
+    let cache = temp.path().join("cache");
+    copy(&fixture("manifest").join("cache"), &cache);
+    let convert = |options: &[&str]| {
+        fails(4, |command| {
+            let command = command.arg("convert").arg(&cache).arg(temp.path().join("root"));
+            command.args(["--require-keys", "--dry-run"]).args(options)
+        })
+    };
+    assert!(convert(&[]).contains("give the Dockerfile of the build with --dockerfile"));
+    let dockerfile = temp.path().join("Dockerfile");
+    fs::copy(fixture("manifest").join("Dockerfile"), &dockerfile).unwrap();
+    let named = format!("add --dockerfile {}", dockerfile.display());
+    let error = convert(&[]);
+    assert!(error.contains(&named), "{error}");
+    // It is not used unasked. With it, all steps have keys.
+    let dockerfile = dockerfile.display().to_string();
+    let wrong = ["--dockerfile", &dockerfile, "--platform", "linux/s390x"];
+    assert!(convert(&wrong).contains("configs of base images with --image-config"));
+    done(|command| {
+        let command = command.arg("convert").arg(&cache).arg(temp.path().join("root"));
+        command.args(["--require-keys", "--dry-run", "--dockerfile", &dockerfile])
+    });
+}
