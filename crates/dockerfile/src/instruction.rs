@@ -1,5 +1,7 @@
 //! Instructions, parsed but not expanded (`instructions/parse.go`).
 
+use std::collections::HashMap;
+
 use crate::device::{self, Device};
 use crate::error::Reason;
 use crate::flags::{self, Flags, Known};
@@ -318,14 +320,16 @@ fn copy(
     if heredoc::is_one(&dest, frontend) {
         return Err(Reason::arguments(instruction, "cannot accept a heredoc as a destination"));
     }
+    // Of several with one name the last one counts.
+    let named: HashMap<&str, &Heredoc> =
+        statement.heredocs.iter().map(|heredoc| (&*heredoc.name, heredoc)).collect();
     let (mut paths, mut texts) = (Vec::new(), Vec::new());
     for word in words {
         let Ok(Some(word)) = heredoc::parse(&word, frontend) else {
             paths.push(word);
             continue;
         };
-        // Of several with one name the last one counts.
-        let found = statement.heredocs.iter().rev().find(|heredoc| heredoc.name == word.name);
+        let found = named.get(&*word.name);
         let content = found.map(|found| found.content.clone()).unwrap_or_default();
         let heredoc = Heredoc { content, ..word };
         let data = heredoc.chomped().into_owned();

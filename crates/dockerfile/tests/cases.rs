@@ -129,3 +129,21 @@ fn every_operation_is_that_of_the_frontend() {
     let faults: Vec<_> = directories.iter().flat_map(|directory| check(directory)).collect();
     assert!(faults.is_empty(), "{} faults:\n{}", faults.len(), faults.join("\n"));
 }
+
+/// What a hostile file of a few kilobytes describes is bounded: each of these would be gigabytes.
+#[test]
+fn what_grows_is_refused() {
+    let refused = |content: &str| {
+        let limits = Limits::default();
+        let error = convert(content.as_bytes(), &Options::default(), &Images::default(), &limits);
+        assert!(error.unwrap_err().reason.to_string().starts_with("the operations and variables"));
+    };
+    let long = "x".repeat(60_000);
+    refused(&format!("FROM a\nENV A={long}\n{}", "ENV A=$A$A\n".repeat(40)));
+    refused(&format!("FROM a\nENV A={long}\n{}", "RUN a\n".repeat(5_000)));
+    refused(&format!("FROM a AS b\nENV A={long}\n{}", "FROM b\n".repeat(5_000)));
+    refused(&format!("FROM a AS b\nSHELL [\"{long}\"]\n{}", "FROM b\n".repeat(5_000)));
+    refused(&format!("FROM a\nCOPY {} /{long}\n", "x ".repeat(2_000)));
+    refused(&format!("FROM a\nCOPY --chown={long} {} /a\n", "x ".repeat(2_000)));
+    refused(&format!("FROM a\nENV A={long}\n{}", "ENV B=${A//*x*/y}\n".repeat(2_000)));
+}

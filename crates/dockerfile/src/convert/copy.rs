@@ -83,7 +83,12 @@ impl Converter<'_> {
         if !checksum.is_empty() {
             check_checksum(&paths, frontend)?;
         }
-        let mut parts = Vec::with_capacity(paths.len() + texts.len());
+        // Each source repeats these.
+        let count = paths.len() + texts.len();
+        let exclude: usize = plain.exclude_patterns.iter().map(String::len).sum();
+        let one = plain.dest.len() + plain.mode_str.len() + chown.len() + exclude + 256;
+        self.budget.grow(count.saturating_mul(one))?;
+        let mut parts = Vec::with_capacity(count);
         for path in &paths {
             parts.push(self.part(copy, path, &plain, files)?);
         }

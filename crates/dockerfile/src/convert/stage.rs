@@ -134,6 +134,7 @@ impl Converter<'_> {
         let platform =
             platform.map(|text| parse_platform(&text, &self.options.build_platform).ok_or(text));
         let platform = platform.transpose().unwrap_or_else(|text| {
+            let text = text.chars().take(100).collect();
             wrong.get_or_insert(Reason::Platform { text });
             None
         });
@@ -180,8 +181,7 @@ impl Converter<'_> {
     ) -> Result<(), ParseError> {
         let place = planned.parsed.from.place;
         let state = self.begin(planned);
-        let cost = state.env.size() + state.config_env.size();
-        self.budget.grow(cost).map_err(|reason| place.error(reason))?;
+        self.budget.grow(state.size()).map_err(|reason| place.error(reason))?;
         let mut stage = Working { index, state, needs: BTreeSet::new(), stages };
         let os = stage.state.platform.normalized().os;
         if os != "linux" {
@@ -230,7 +230,8 @@ impl Converter<'_> {
             Base::Scratch => State::empty(target),
             Base::Unknown => {
                 let mut state = State::new(None, platform, None);
-                state.unknown_base = Some(planned.parsed.from.value.base.clone());
+                state.unknown_base =
+                    Some(planned.parsed.from.value.base.chars().take(100).collect());
                 state
             }
             Base::Replaced => {
@@ -437,6 +438,13 @@ impl State {
         let working_dir = "/".to_owned();
         let env = vec![format!("PATH={DEFAULT_PATH}")];
         Self::new(None, platform, Some(&ImageConfig { working_dir, env, ..ImageConfig::default() }))
+    }
+
+    /// Returns about how much memory it takes.
+    fn size(&self) -> usize {
+        let texts = self.shell.iter().chain(&self.triggers).map(String::len).sum::<usize>();
+        let others = [&self.dir, &self.config_dir, &self.user].map(String::len);
+        self.env.size() + self.config_env.size() + texts + others.iter().sum::<usize>() + 256
     }
 
     /// Sets what the config of the image says, in front of the first instruction.

@@ -44,9 +44,14 @@ struct Json {
 
 from_objects!(Document, Json);
 
+/// Returns whether the content is JSON, which no Dockerfile is.
+pub(super) fn is_json(content: &[u8]) -> bool {
+    content.trim_ascii_start().starts_with(b"{")
+}
+
 /// Returns the builds of a bake file; `None` if it is not JSON with targets.
 pub(super) fn targets(content: &[u8]) -> Option<Result<Vec<Target>, FormatError>> {
-    if !content.trim_ascii_start().starts_with(b"{") {
+    if !is_json(content) {
         return None;
     }
     let document: Result<Document, _> = serde_json::from_slice(content).map_err(FormatError::new);

@@ -17,6 +17,7 @@ use super::input::{self, Input};
 use super::read::{describe, within_limit};
 use super::source::{Candidate, KeySource, SourceKind, candidates_of};
 use crate::image::{BaseImage, ImageError};
+use crate::json;
 use crate::layout::Layout;
 use crate::limits::Limits;
 use crate::source::{Reference, Source};
@@ -147,6 +148,10 @@ impl DockerfileKeys {
     ) -> Result<Vec<KeySource>, SourceError> {
         let images = self.images(known, limits)?;
         let (path, content) = read_file(&self.path, limits)?;
+        if bake::is_json(&content) {
+            json::check(&content, limits)
+                .map_err(|source| SourceError::TooComplex { path: path.clone(), source })?;
+        }
         let targets = match bake::targets(&content) {
             Some(targets) => {
                 targets.map_err(|source| SourceError::Bake { path: path.clone(), source })?
@@ -247,6 +252,8 @@ impl DockerfileKeys {
                     let json = within_limit(&path, file, limits.of_config(), |source| {
                         SourceError::Read { path: path.clone(), source }
                     })?;
+                    json::check(&json, limits)
+                        .map_err(|source| SourceError::TooComplex { path: path.clone(), source })?;
                     let config = ImageConfig::from_json(&json)
                         .map_err(|source| SourceError::ImageConfig { path, source })?;
                     images.add(&given.name, given.platform.clone(), config)?;
