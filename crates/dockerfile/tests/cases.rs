@@ -3,6 +3,7 @@
 //! Each directory in `cases` has a `Dockerfile`, byte for byte, `case.json` with the options of the build and the configs
 //! of base images, and `expected.json` with the operations of the target for each release. A case without one gets it with
 //! `OCI2BK_BLESS=1`: first compare it with the frontends (`cargo test --workspace --test dockerfile -- cases`).
+#![allow(clippy::unwrap_used, reason = "a failing test should say where")]
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
