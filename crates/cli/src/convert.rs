@@ -16,7 +16,7 @@ use oci2bk::{CacheExport, Converter, Keyring, Preparer};
 use crate::args::{Convert, Format, Places};
 use crate::clock;
 use crate::clock::source_date_epoch;
-use crate::failure::Failure;
+use crate::failure::{Failure, KnownDockerfile};
 use crate::gc;
 use crate::mounts::AttachedMounts;
 use crate::output;
@@ -42,6 +42,7 @@ pub(crate) fn run(arguments: &Convert) -> Result<(), Failure> {
     let limits = arguments.limits.limits();
     let preparer = Preparer::new()
         .keys(arguments.keys.iter().cloned())
+        .dockerfiles(arguments.dockerfile.sources(&arguments.platforms))
         .images(arguments.images.iter().cloned())
         .platforms(arguments.platforms.iter().cloned())
         .target(daemon.target(arguments.buildkit)?)
@@ -162,11 +163,22 @@ fn refusal(arguments: &Convert, prepared: &Prepared, asked: bool) -> Option<Fail
     let needs_keys = required.is_none_or(|required| required == Requirement::Keys);
     if !unkeyed.is_empty() && asked && needs_keys && !arguments.allow_unkeyed {
         let foreign = foreign(keyring, exports);
-        return Some(Failure::Unkeyed { lost: unkeyed, foreign });
+        let dockerfile = dockerfile(arguments, exports);
+        return Some(Failure::Unkeyed { lost: unkeyed, foreign, dockerfile });
     }
     let requirement = required?;
     let shortfalls = plan.unmet(requirement);
     (!shortfalls.is_empty()).then_some(Failure::Incomplete { requirement, shortfalls })
+}
+
+/// Returns what is known of the Dockerfile of `exports`. One that nobody named is not read.
+fn dockerfile(arguments: &Convert, exports: &[CacheExport]) -> KnownDockerfile {
+    if !arguments.dockerfile.files.is_empty() {
+        return KnownDockerfile::Given;
+    }
+    let places = exports.iter().flat_map(|export| export.layout.path().ancestors().take(2));
+    let file = places.map(|place| place.join("Dockerfile")).find(|file| file.is_file());
+    file.map_or(KnownDockerfile::None, KnownDockerfile::Found)
 }
 
 /// Returns the key sources that do not belong to any of `exports`.

@@ -62,6 +62,8 @@ pub(crate) enum Failure {
         lost: Vec<Lost>,
         /// The key sources that belong to other caches.
         foreign: Vec<String>,
+        /// What is known of a Dockerfile.
+        dockerfile: KnownDockerfile,
     },
     #[error("{}", incomplete(*requirement, shortfalls).join("\n"))]
     Incomplete { requirement: Requirement, shortfalls: Vec<Shortfall> },
@@ -149,6 +151,16 @@ pub(crate) enum Failure {
     Epoch(#[from] EpochError),
     #[error("the result has no JSON form")]
     Json(#[from] oci2bk::FormatError),
+}
+
+/// The Dockerfile of a build, as a source of missing keys.
+#[derive(Debug)]
+pub(crate) enum KnownDockerfile {
+    /// It was given, so something else about the build is missing.
+    Given,
+    /// There is one in the directory of a cache, or beside it.
+    Found(PathBuf),
+    None,
 }
 
 /// A failure as data.
@@ -350,7 +362,7 @@ impl Failure {
     /// Prints the failure, its causes, and hints on stderr.
     pub(crate) fn print(&self) {
         let lines = match self {
-            Self::Unkeyed { lost, foreign } => missing_keys(lost, foreign),
+            Self::Unkeyed { lost, foreign, .. } => missing_keys(lost, foreign),
             Self::Incomplete { requirement, shortfalls } => incomplete(*requirement, shortfalls),
             failure => vec![failure.to_string()],
         };

@@ -4,7 +4,10 @@ use std::collections::BTreeSet;
 use std::path::Path;
 
 use oci2bk::export::CacheExport;
-use oci2bk::keys::{AttachError, Attached, KeyPath, KeySource, KeysFile, SourceError, attach};
+use oci2bk::image::BaseImage;
+use oci2bk::keys::{
+    AttachError, Attached, DockerfileKeys, KeyPath, KeySource, KeysFile, SourceError, attach,
+};
 use oci2bk::limits::Limits;
 use oci2bk::text;
 use oci2bk::warning::Warning;
@@ -17,15 +20,18 @@ use crate::warning;
 pub(crate) fn run(arguments: &Keys) -> Result<(), Failure> {
     match (&arguments.command, &arguments.output) {
         (Some(KeysCommand::Attach(arguments)), _) => run_attach(arguments),
-        (None, Some(output)) => write(&arguments.sources, output, &arguments.limits.limits()),
+        (None, Some(output)) => write(arguments, output),
         // The command line requires one of them.
         (None, None) => Err(Failure::NoKeys),
     }
 }
 
-/// Writes the keys of `sources` to the file `output`.
-fn write(sources: &[KeyPath], output: &Path, limits: &Limits) -> Result<(), Failure> {
-    let keys = KeysFile::from_sources(&read(sources, limits)?);
+/// Writes the keys of the sources to the file `output`.
+fn write(arguments: &Keys, output: &Path) -> Result<(), Failure> {
+    let limits = arguments.limits.limits();
+    let mut sources = read(&arguments.sources, &limits)?;
+    sources.extend(read_dockerfiles(&arguments.dockerfile.sources(), &[], &limits)?);
+    let keys = KeysFile::from_sources(&sources);
     if keys.is_empty() {
         return Err(Failure::NoKeys);
     }
@@ -41,11 +47,18 @@ fn write(sources: &[KeyPath], output: &Path, limits: &Limits) -> Result<(), Fail
 
 fn run_attach(arguments: &Attach) -> Result<(), Failure> {
     let limits = arguments.limits.limits();
-    let keys = KeysFile::from_sources(&read(&arguments.keys, &limits)?);
+    let exports = CacheExport::read_all(&arguments.layout, &limits)?;
+    let mut sources = read(&arguments.keys, &limits)?;
+    let mut images = Vec::new();
+    for export in &exports {
+        images.extend(BaseImage::in_layout(&export.layout)?);
+    }
+    sources.extend(read_dockerfiles(&arguments.dockerfile.sources(), &images, &limits)?);
+    let keys = KeysFile::from_sources(&sources);
     // An inline cache of several platforms counts as several caches, and the keys may belong to some of them.
     let mut nothing = None;
     let mut done = Vec::new();
-    for export in CacheExport::read_all(&arguments.layout, &limits)? {
+    for export in exports {
         match attach(&export, &keys, arguments.tag.as_deref()) {
             Ok(attached) => done.push(describe(&export, &attached)),
             Err(error @ AttachError::NothingMatches { .. }) => nothing = Some(error),
@@ -80,6 +93,24 @@ pub(crate) fn read_source(named: &KeyPath, limits: &Limits) -> Result<Vec<KeySou
     let sources = named.read(limits)?;
     for history in sources.iter().filter_map(|source| source.unread.as_ref()) {
         warning::say(&Warning::UnreadHistory { history });
+    }
+    Ok(sources)
+}
+
+/// Reads Dockerfiles, and reports the instructions that frontends refuse.
+pub(crate) fn read_dockerfiles(
+    files: &[DockerfileKeys],
+    images: &[BaseImage],
+    limits: &Limits,
+) -> Result<Vec<KeySource>, SourceError> {
+    let mut sources = Vec::new();
+    for file in files {
+        sources.extend(file.read(images, limits)?);
+    }
+    for source in &sources {
+        for error in &source.refused {
+            warning::say(&Warning::Dockerfile { source: &source.description, error });
+        }
     }
     Ok(sources)
 }

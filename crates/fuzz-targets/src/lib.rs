@@ -16,6 +16,7 @@ use bkstate::worker::Worker;
 use oci2bk::export::CacheExport;
 use oci2bk::keys::{Keyring, KeysFile, read_source};
 use oci2bk::limits::Limits;
+use oci2bk::llb::{Encoding, Platform, digest};
 use oci2bk::plan::Plan;
 use oci2bk::source::{Reference, Source};
 use oci2bk::unpack::{Layer, Placement, unpack as unpack_layer};
@@ -38,6 +39,7 @@ pub const TARGETS: &[Target] = &[
     ("bundle", key_source),
     ("keys_file", key_source),
     ("cache_debug", key_source),
+    ("dockerfile", dockerfile),
 ];
 
 /// A file in memory, and a path to it.
@@ -228,6 +230,30 @@ fn key_source(data: &[u8]) {
     let json = keys.encode().expect("an encoding");
     let (_file, path) = in_memory(&json);
     assert!(read_source(&path, &limits()).is_ok());
+}
+
+/// A Dockerfile, for every release of the frontend that makes other operations of it. Each step comes after its inputs,
+/// and has a digest.
+fn dockerfile(data: &[u8]) {
+    let limits = ::dockerfile::Limits { growth: 4 << 20, ..::dockerfile::Limits::default() };
+    for frontend in ::dockerfile::Frontend::classes() {
+        let platform = Platform::of_machine();
+        let options = ::dockerfile::Options::new(frontend, platform.clone());
+        let images = ::dockerfile::Images::default();
+        let Ok(conversion) = ::dockerfile::convert(data, &options, &images, &limits) else {
+            continue;
+        };
+        for (index, step) in conversion.steps.iter().enumerate() {
+            assert_eq!(step.inputs.len(), step.op.inputs);
+            assert!(step.inputs.iter().flatten().all(|&input| input < index));
+            digest(&step.op, Encoding::NEWEST, &platform).expect("a digest");
+        }
+        for (index, stage) in conversion.stages.iter().enumerate() {
+            assert!(stage.needs.iter().all(|&stage| stage < conversion.stages.len()));
+            let steps = conversion.steps_of(index);
+            assert!(steps.iter().all(|&step| step < conversion.steps.len()));
+        }
+    }
 }
 
 /// Runs the target of this name.

@@ -17,7 +17,7 @@ use serde::Deserialize;
 /// assert_eq!(text, "linux");
 /// # Ok::<(), ParsePlatformError>(())
 /// ```
-#[derive(Debug, Clone, PartialEq, Eq, Default, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash, Default, Deserialize)]
 #[serde(default)]
 pub struct Platform {
     /// Operating system, such as `linux`.

@@ -174,6 +174,7 @@ pub use bkstate;
 pub use bkstate::root;
 pub use bkstate::state::State;
 pub use bkstate::{About, Class, Classified, Digest, FormatError, Root, Time};
+pub use dockerfile;
 pub use llb;
 pub use llb::release;
 

@@ -6,6 +6,7 @@
 //! ```
 //! use std::sync::{Arc, Mutex};
 //!
+//! use oci2bk::keys::DockerfileKeys;
 //! use oci2bk::prepare::{PrepareError, Prepared};
 //! use oci2bk::{Cancel, Class, Classified as _, Event, Limits, Preparer, Target, Time};
 //!
@@ -19,6 +20,7 @@
 //! let (cancel, release) = (Cancel::new(), "0.32.2".parse::<Target>()?);
 //! let preparer = Preparer::new()
 //!     .keys(["fixtures/index/keys/provenance.json"])
+//!     .dockerfiles([DockerfileKeys::new("fixtures/index/Dockerfile")])
 //!     .images(["busybox=fixtures/manifest/keys/image".parse()?])
 //!     .platforms(["linux/amd64".parse()?])
 //!     .target(release)
@@ -45,6 +47,7 @@ use std::sync::Arc;
 
 use bkstate::Time;
 use bkstate::state::is_ahead;
+use dockerfile::Frontend;
 use llb::Platform;
 use llb::release::Target;
 
@@ -52,7 +55,7 @@ use crate::cancel::Cancel;
 use crate::export::CacheExport;
 use crate::image::{BaseImage, ImageError, ImageRef, WholeImage};
 use crate::inputs::{InputError, Inputs};
-use crate::keys::{KeyPath, Keyring, SourceError};
+use crate::keys::{DockerfileKeys, KeyPath, KeySource, Keyring, SourceError};
 use crate::limits::Limits;
 use crate::plan::{Plan, PlanError};
 use crate::progress::{self, Event, Progress, Silent, Stage};
@@ -63,6 +66,7 @@ use crate::warning::Warning;
 #[derive(Clone)]
 pub struct Preparer {
     keys: Vec<KeyPath>,
+    dockerfiles: Vec<DockerfileKeys>,
     images: Vec<ImageRef>,
     platforms: Vec<Platform>,
     target: Target,
@@ -114,6 +118,7 @@ impl Preparer {
     pub fn new() -> Self {
         Self {
             keys: Vec::new(),
+            dockerfiles: Vec::new(),
             images: Vec::new(),
             platforms: Vec::new(),
             target: Target::NEWEST,
@@ -129,6 +134,14 @@ impl Preparer {
     #[must_use]
     pub fn keys(mut self, keys: impl IntoIterator<Item = impl Into<KeyPath>>) -> Self {
         self.keys = keys.into_iter().map(Into::into).collect();
+        self
+    }
+
+    /// Sets Dockerfiles whose builds made the caches. They count after the other key sources that were named. The configs
+    /// of named images, and of those beside a cache, count for the images of the same name in them.
+    #[must_use]
+    pub fn dockerfiles(mut self, files: impl IntoIterator<Item = DockerfileKeys>) -> Self {
+        self.dockerfiles = files.into_iter().collect();
         self
     }
 
@@ -254,6 +267,9 @@ impl Preparer {
                 keyring.add(source, limits).map_err(SourceError::from)?;
             }
         }
+        for source in self.of_dockerfiles(exports)? {
+            keyring.add(source, limits).map_err(SourceError::from)?;
+        }
         self.check()?;
         keyring.read_layouts(exports)?;
         for export in exports {
@@ -267,6 +283,35 @@ impl Preparer {
             self.warn(Warning::Signature { source: &source.description });
         }
         Ok(keyring)
+    }
+
+    /// Reads the Dockerfiles.
+    fn of_dockerfiles(&self, exports: &[CacheExport]) -> Result<Vec<KeySource>, PrepareError> {
+        if self.dockerfiles.is_empty() {
+            return Ok(Vec::new());
+        }
+        let mut known = Vec::new();
+        for image in &self.images {
+            self.check()?;
+            known.extend(BaseImage::read(image, &self.limits)?);
+        }
+        for export in exports {
+            known.extend(BaseImage::in_layout(&export.layout)?);
+        }
+        let mut sources = Vec::new();
+        for file in &self.dockerfiles {
+            self.check()?;
+            let mut file = file.clone();
+            file.frontend =
+                self.exporter.map(|target| Frontend::of(target.version())).or(file.frontend);
+            for source in file.read(&known, &self.limits)? {
+                for error in &source.refused {
+                    self.warn(Warning::Dockerfile { source: &source.description, error });
+                }
+                sources.push(source);
+            }
+        }
+        Ok(sources)
     }
 
     /// Warns of what the plan is not.

@@ -56,6 +56,13 @@ pub enum Warning<'a> {
         /// The key source.
         source: &'a SourceDescription,
     },
+    /// Frontends refuse an instruction of a Dockerfile that is a key source. The others have keys.
+    Dockerfile {
+        /// The key source.
+        source: &'a SourceDescription,
+        /// The instruction, and what is wrong with it.
+        error: &'a dockerfile::ParseError,
+    },
     /// The provenance of a builder's history is elsewhere.
     UnreadHistory {
         /// The history.
@@ -149,6 +156,7 @@ impl Warning<'_> {
         match self {
             Self::KeySource { .. } => "key-source",
             Self::Signature { .. } => "signature",
+            Self::Dockerfile { .. } => "dockerfile",
             Self::UnreadHistory { .. } => "unread-history",
             Self::NamelessImage { .. } => "nameless-image",
             Self::UnusedImage { .. } => "unused-image",
@@ -178,6 +186,9 @@ impl fmt::Display for Warning<'_> {
             }
             Self::Signature { source } => {
                 write!(f, "the signature of the {source} is not checked; its keys need no trust")
+            }
+            Self::Dockerfile { source, error } => {
+                write!(f, "{source}: {}; this instruction has no key", one_line(&error.to_string()))
             }
             Self::UnreadHistory { history } => write!(f, "{history}"),
             Self::NamelessImage { reference } => {

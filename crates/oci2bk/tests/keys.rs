@@ -11,7 +11,10 @@ use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 
 use bkstate::Digest;
-use oci2bk::keys::{KeySourceIndex, Keyring, SourceKind, read_source};
+use oci2bk::CacheExport;
+use oci2bk::keys::{
+    DockerfileKeys, ImageConfigPath, KeySourceIndex, Keyring, SourceError, SourceKind, read_source,
+};
 use oci2bk::limits::Limits;
 use oci2bk::llb::{Encoding, Release};
 
@@ -346,4 +349,113 @@ proptest::proptest! {
             assert!(links.contains(&link));
         }
     }
+}
+
+/// Returns the records of a fixture without a key, if its Dockerfile is the only source.
+fn without_keys(fixture: &str, build: &DockerfileKeys) -> Vec<Digest> {
+    let limits = Limits::default();
+    let source = fixtures().join(fixture).join("cache").display().to_string().parse().unwrap();
+    let exports = CacheExport::read_sources(&[source], &limits).unwrap();
+    let mut keyring = Keyring::for_exports(&exports);
+    for source in build.read(&[], &limits).unwrap() {
+        assert_eq!(source.refused, [], "{fixture}");
+        keyring.add(source, &limits).unwrap();
+    }
+    let wanted = exports.iter().flat_map(|export| export.config.digests_with_inputs());
+    wanted.filter(|record| keyring.get(record).is_none()).collect()
+}
+
+fn fixtures() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("../../fixtures")
+}
+
+#[test]
+fn the_dockerfile_of_each_fixture_has_every_key() {
+    for fixture in ["index", "manifest", "min", "zstd"] {
+        let build = DockerfileKeys::new(fixtures().join(fixture).join("Dockerfile"));
+        assert_eq!(without_keys(fixture, &build), [], "{fixture}");
+    }
+}
+
+#[test]
+fn a_wrong_guess_leaves_keys_out_and_a_bake_file_names_the_dockerfile() {
+    let mut build = DockerfileKeys::new(fixtures().join("manifest/Dockerfile"));
+    build.platforms.push("linux/s390x".parse().unwrap());
+    assert!(!without_keys("manifest", &build).is_empty());
+
+    let temporary = tempfile::tempdir().unwrap();
+    let bake = temporary.path().join("bake.json");
+    let target = |platform: &str| {
+        let context = fixtures().join("manifest");
+        serde_json::json!({"target": {"app": {"context": context, "platforms": [platform]}}})
+            .to_string()
+    };
+    std::fs::write(&bake, target("linux/amd64")).unwrap();
+    assert_eq!(without_keys("manifest", &DockerfileKeys::new(&bake)), []);
+    std::fs::write(&bake, target("linux/s390x")).unwrap();
+    assert!(!without_keys("manifest", &DockerfileKeys::new(&bake)).is_empty());
+}
+
+/// Returns the op digests for a Dockerfile on `base:1`.
+fn op_digests(build: &DockerfileKeys) -> BTreeSet<String> {
+    let sources = build.read(&[], &Limits::default()).unwrap();
+    sources.iter().flat_map(|source| &source.candidates).map(|c| c.op_digest.to_string()).collect()
+}
+
+#[test]
+fn the_config_of_a_base_image_counts_for_its_name() {
+    let temporary = tempfile::tempdir().unwrap();
+    let write = |name: &str, content: &str| {
+        let path = temporary.path().join(name);
+        std::fs::write(&path, content).unwrap();
+        path
+    };
+    let mut plain = DockerfileKeys::new(write("a", "FROM base:1\nRUN make\n"));
+    plain.platforms.push("linux/amd64".parse().unwrap());
+    // What the image sets, as instructions.
+    let mut explicit =
+        DockerfileKeys::new(write("b", "FROM base:1\nENV LANG=C\nUSER app\nRUN make\n"));
+    explicit.platforms.clone_from(&plain.platforms);
+    assert!(op_digests(&plain).is_disjoint(&op_digests(&explicit)));
+    let config = r#"{"config": {"Env": ["PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin", "LANG=C"], "User": "app"}}"#;
+    let config = write("config.json", config);
+    let word = |name: &str| format!("{name}={}", config.display());
+    for (name, counts) in [
+        ("base", true),
+        ("base:1", true),
+        ("base:1@linux/amd64", true),
+        ("base:2", false),
+        ("base:1@linux/arm64", false),
+    ] {
+        let mut build = plain.clone();
+        build.images.push(word(name).parse().unwrap());
+        assert_eq!(op_digests(&build) == op_digests(&explicit), counts, "{name}");
+    }
+    let mut build = plain.clone();
+    build.images.push(word("Base").parse().unwrap());
+    let error = build.read(&[], &Limits::default()).unwrap_err();
+    assert_eq!(error.to_string(), "\"Base\" is not the name of an image");
+    for word in ["base", "=file", "base=", "base@linux/=file"] {
+        assert!(word.parse::<ImageConfigPath>().is_err(), "{word}");
+    }
+}
+
+#[test]
+fn what_is_no_dockerfile_is_refused_with_its_line() {
+    let temporary = tempfile::tempdir().unwrap();
+    let path = temporary.path().join("Dockerfile");
+    let mut build = DockerfileKeys::new(&path);
+    std::fs::write(&path, "FROM a\nRUN <<EOF\n").unwrap();
+    let error = build.read(&[], &Limits::default()).unwrap_err();
+    let cause = std::error::Error::source(&error).unwrap().to_string();
+    assert_eq!(cause, "dockerfile parse error on line 2: unterminated heredoc");
+    std::fs::write(&path, "FROM a\nRNU b\nRUN c\n").unwrap();
+    let sources = build.read(&[], &Limits::default()).unwrap();
+    assert_eq!(sources[0].refused[0].line, 2);
+    assert!(!sources[0].candidates.is_empty());
+    std::fs::write(&path, "{\"target\": []}").unwrap();
+    assert!(matches!(build.read(&[], &Limits::default()), Err(SourceError::Bake { .. })));
+    build.options.push(("shm-size".to_owned(), "x".to_owned()));
+    std::fs::write(&path, "FROM a\n").unwrap();
+    assert!(matches!(build.read(&[], &Limits::default()), Err(SourceError::DockerfileOption(_))));
 }

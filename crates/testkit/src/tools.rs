@@ -85,6 +85,21 @@ impl Tools {
         pinned(&directory(oci2bk), "buildkit/refstate")
     }
 
+    /// Finds the Dockerfile frontends that run without a daemon, and their releases.
+    ///
+    /// # Errors
+    /// Returns an error if one is missing.
+    pub fn frontends(oci2bk: &Path) -> Result<Vec<(String, PathBuf)>, String> {
+        let oracle = directory(oci2bk);
+        let newest = (buildkitd_release().to_owned(), pinned(&oracle, "frontend/frontend")?);
+        let mut frontends = vec![newest];
+        for version in ["v0.32.2", "v0.16.0"] {
+            let set = format!("frontend-{version}");
+            frontends.push((version.to_owned(), pinned(&oracle, &format!("{set}/{set}"))?));
+        }
+        Ok(frontends)
+    }
+
     /// Returns the same tools with the buildkitd of another release, such as `v0.16.0`. The buildctl of that
     /// release is not used: those before v0.13 do not report their builds as JSON.
     ///

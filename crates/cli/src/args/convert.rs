@@ -22,6 +22,7 @@ use oci2bk::source::{ParseSourceError, Source};
 
 use super::common::{Format, LimitArguments, PROGRESS_VARIABLE, ProgressMode, jobs, more_help};
 use super::daemon::{BUILDER, CONFIG, DaemonArguments, ENGINE};
+use super::dockerfile::DockerfileArguments;
 use crate::clock;
 use crate::hint::of_word;
 use layers::Layers;
@@ -37,6 +38,9 @@ Examples:
 
   # The cache of one build, with the keys from its provenance
   oci2bk convert ./cache /var/lib/buildkit --keys provenance.json
+
+  # With the keys from its Dockerfile
+  oci2bk convert ./cache /var/lib/buildkit --dockerfile Dockerfile --build-arg VERSION=1.2
 
   # Look at what would be done first
   oci2bk convert ./cache /var/lib/buildkit --keys provenance.json --dry-run
@@ -68,6 +72,9 @@ pub(crate) struct Convert {
     #[arg(long, value_name = "FILE")]
     pub(crate) keys: Vec<KeyPath>,
 
+    #[command(flatten)]
+    pub(crate) dockerfile: DockerfileArguments,
+
     /// The release of the buildkitd that will use the state, such as v0.16.0
     ///
     /// Keys are translated to it. By default it is the newest known release, and for --engine the one in its
@@ -93,6 +100,8 @@ pub(crate) struct Convert {
     pub(crate) images: Vec<ImageRef>,
 
     /// Take the layers of images for PLATFORM, such as linux/arm64 [default: that of this machine]
+    ///
+    /// It is also the platform of the build of a --dockerfile.
     #[arg(long = "platform", value_name = "PLATFORM", value_delimiter = ',')]
     pub(crate) platforms: Vec<Platform>,
 

@@ -8,6 +8,7 @@ use oci2bk::release::Target;
 
 use super::common::{LimitArguments, PROGRESS_VARIABLE, ProgressMode, more_help};
 use super::daemon::{ENGINE, StorageArguments};
+use super::dockerfile::DockerfileBuildArguments;
 
 const EXAMPLES: &str = "\
 Examples:
@@ -42,6 +43,9 @@ pub(crate) struct Inspect {
     /// Take op digests, and with them the names of steps, from FILE, as convert does
     #[arg(long, value_name = "FILE")]
     pub(crate) keys: Vec<KeyPath>,
+
+    #[command(flatten)]
+    pub(crate) dockerfile: DockerfileBuildArguments,
 
     /// The release of the buildkitd that would use the state of an export [default: the newest]
     ///

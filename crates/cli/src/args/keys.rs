@@ -7,6 +7,7 @@ use oci2bk::keys::KeyPath;
 use oci2bk::source::Source;
 
 use super::common::{LimitArguments, more_help};
+use super::dockerfile::DockerfileBuildArguments;
 
 const EXAMPLES: &str = "\
 Examples:
@@ -25,6 +26,9 @@ Examples:
   # Right after the build, so that the keys go where the cache goes
   oci2bk keys attach ./cache --keys provenance.json
 
+  # From the Dockerfile, where the build left nothing else
+  oci2bk keys attach ./cache --dockerfile Dockerfile --build-arg VERSION=1.2
+
   # With a tag, for skopeo
   oci2bk keys attach oci:cache:main --keys metadata.json --tag main-keys";
 
@@ -33,6 +37,7 @@ Examples:
     args_conflicts_with_subcommands = true,
     subcommand_negates_reqs = true,
     override_usage = "oci2bk keys <SOURCE>... --output <FILE>\n       \
+                      oci2bk keys --dockerfile <FILE>... --output <FILE>\n       \
                       oci2bk keys attach <LAYOUT> --keys <FILE>... [--tag <TAG>]",
     after_long_help = more_help(EXAMPLES)
 )]
@@ -41,8 +46,11 @@ pub(crate) struct Keys {
     pub(crate) command: Option<KeysCommand>,
 
     /// Key sources, as convert takes them with --keys
-    #[arg(required = true, value_name = "SOURCE")]
+    #[arg(required_unless_present = "files", value_name = "SOURCE")]
     pub(crate) sources: Vec<KeyPath>,
+
+    #[command(flatten)]
+    pub(crate) dockerfile: DockerfileBuildArguments,
 
     /// Write the keys to FILE; - is stdout
     ///
@@ -70,8 +78,11 @@ pub(crate) struct Attach {
     pub(crate) layout: Source,
 
     /// Key sources, as convert takes them with --keys
-    #[arg(long, value_name = "FILE", required = true, num_args = 1..)]
+    #[arg(long, value_name = "FILE", required_unless_present = "files", num_args = 1..)]
     pub(crate) keys: Vec<KeyPath>,
+
+    #[command(flatten)]
+    pub(crate) dockerfile: DockerfileBuildArguments,
 
     /// Give the artifact a tag, for tools that copy only what has one
     #[arg(long, value_name = "TAG")]

@@ -3,6 +3,7 @@
 mod common;
 mod convert;
 mod daemon;
+mod dockerfile;
 mod du;
 mod explain;
 mod generate;

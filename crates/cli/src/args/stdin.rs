@@ -22,14 +22,19 @@ pub(super) fn check(command: &Command) -> Result<(), clap::Error> {
 }
 
 fn key_sources(command: &Command) -> Vec<&Path> {
-    let (keys, other) = match command {
-        Command::Convert(arguments) => (&arguments.keys, None),
-        Command::Inspect(arguments) => (&arguments.keys, None),
-        Command::Verify(arguments) => (&arguments.keys, None),
-        Command::Explain(arguments) => (&arguments.keys, Some(arguments.llb.as_path())),
+    let none = &[][..];
+    let (keys, files, other) = match command {
+        Command::Convert(arguments) => (&arguments.keys, &*arguments.dockerfile.files, None),
+        Command::Inspect(arguments) => {
+            (&arguments.keys, &*arguments.dockerfile.dockerfile.files, None)
+        }
+        Command::Verify(arguments) => (&arguments.keys, none, None),
+        Command::Explain(arguments) => (&arguments.keys, none, Some(arguments.llb.as_path())),
         Command::Keys(arguments) => match &arguments.command {
-            Some(KeysCommand::Attach(arguments)) => (&arguments.keys, None),
-            None => (&arguments.sources, None),
+            Some(KeysCommand::Attach(arguments)) => {
+                (&arguments.keys, &*arguments.dockerfile.dockerfile.files, None)
+            }
+            None => (&arguments.sources, &*arguments.dockerfile.dockerfile.files, None),
         },
         Command::Sparse(_)
         | Command::Mounts(_)
@@ -39,5 +44,6 @@ fn key_sources(command: &Command) -> Vec<&Path> {
         | Command::Completions(_)
         | Command::Man(_) => return Vec::new(),
     };
-    keys.iter().map(|source| source.path.as_path()).chain(other).collect()
+    let keys = keys.iter().map(|source| source.path.as_path());
+    keys.chain(files.iter().map(std::path::PathBuf::as_path)).chain(other).collect()
 }

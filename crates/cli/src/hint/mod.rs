@@ -9,8 +9,9 @@ mod root;
 mod source;
 
 use bkstate::Classified;
+use oci2bk::text;
 
-use crate::failure::Failure;
+use crate::failure::{Failure, KnownDockerfile};
 
 pub(crate) use input::{ELSEWHERE, of_key_source};
 pub(crate) use source::of_word;
@@ -29,13 +30,14 @@ impl Failure {
     /// Returns hints about the failure, one per line.
     pub(crate) fn hints(&self) -> Vec<String> {
         let own = match self {
-            Self::Unkeyed { .. } => vec![
+            Self::Unkeyed { dockerfile, .. } => vec![
+                of_dockerfile(dockerfile),
                 "give the provenance of the build (mode=max), its metadata file, the exported image, a \
                  bundle of docker buildx history export, or the root or cache.db of the builder with --keys"
                     .to_owned(),
                 "go on without these steps with --allow-unkeyed".to_owned(),
             ],
-            Self::NoKeys => vec!["record provenance with --provenance=mode=max, and give it".to_owned()],
+            Self::NoKeys => vec!["record provenance with --provenance=mode=max, and give it; or give the Dockerfile".to_owned()],
             Self::NoRelease { .. } => vec!["leave out --buildkit".to_owned()],
             Self::SizesOfRoot { .. } => vec!["leave out --sizes".to_owned()],
             Self::Word(error) => of_word(error).into_iter().collect(),
@@ -66,6 +68,19 @@ impl Failure {
         };
         let limit = self.about().limit_name.map(raise);
         own.into_iter().chain(limit).collect()
+    }
+}
+
+/// Returns how a Dockerfile can have the missing keys.
+fn of_dockerfile(dockerfile: &KnownDockerfile) -> String {
+    match dockerfile {
+        KnownDockerfile::Given => "give what else the build of the Dockerfile had: configs of base images with \
+                                   --image-config, build arguments with --build-arg, other options with --opt"
+            .to_owned(),
+        KnownDockerfile::Found(path) => {
+            format!("if the cache is that of the Dockerfile beside it, add --dockerfile {}", text::path(path))
+        }
+        KnownDockerfile::None => "give the Dockerfile of the build with --dockerfile".to_owned(),
     }
 }
 

@@ -20,7 +20,7 @@ use crate::args::{Inspect, InspectFormat};
 use crate::failure::Failure;
 use crate::hint::behind;
 use crate::hint::{of_key_source, of_limit};
-use crate::keys::read_source;
+use crate::keys::{read_dockerfiles, read_source};
 use crate::output::{self, note};
 use crate::progress::Display;
 use crate::signals::Signals;
@@ -51,6 +51,7 @@ fn look_into_export(source: &Source, arguments: &Inspect) -> Result<(), Failure>
     let exports = CacheExport::read_all(source, &limits)?;
     let preparer = Preparer::new()
         .keys(arguments.keys.iter().cloned())
+        .dockerfiles(arguments.dockerfile.sources())
         .exported_by(arguments.exported_by)
         .limits(limits)
         .progress(Arc::new(Speaker));
@@ -97,6 +98,7 @@ fn look_into_root(location: &Location, arguments: &Inspect) -> Result<(), Failur
     for source in &arguments.keys {
         sources.extend(read_source(source, &limits)?);
     }
+    sources.extend(read_dockerfiles(&arguments.dockerfile.sources(), &[], &limits)?);
     let root = Root::read(location.clone(), &sources, &limits)?;
     warn(path, &root);
     let only = arguments.only();

@@ -6,7 +6,7 @@ use super::is_zero;
 use crate::members;
 
 /// Runs a command (`pb.ExecOp`).
-#[derive(Debug, Clone, PartialEq, Eq, Default, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash, Default, Deserialize)]
 #[serde(default, rename_all = "camelCase")]
 pub struct ExecOp {
     /// The process.
@@ -25,7 +25,7 @@ pub struct ExecOp {
 }
 
 /// A process (`pb.Meta`).
-#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash, Default, Serialize, Deserialize)]
 #[serde(default, rename_all = "camelCase")]
 pub struct Meta {
     /// The command.
@@ -61,7 +61,7 @@ pub struct Meta {
 }
 
 /// A name for `/etc/hosts` (`pb.HostIP`). Its address is not part of the digest.
-#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash, Default, Serialize, Deserialize)]
 #[serde(default)]
 pub struct ExtraHost {
     /// The host name.
@@ -70,7 +70,7 @@ pub struct ExtraHost {
 }
 
 /// A resource limit (`pb.Ulimit`).
-#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash, Default, Serialize, Deserialize)]
 #[serde(default)]
 pub struct Ulimit {
     /// Such as `nofile`.
@@ -85,7 +85,7 @@ pub struct Ulimit {
 }
 
 /// A secret in the environment (`pb.SecretEnv`).
-#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash, Default, Serialize, Deserialize)]
 #[serde(default)]
 pub struct SecretEnv {
     /// The secret.
@@ -101,7 +101,7 @@ pub struct SecretEnv {
 
 /// A device (`pb.CDIDevice`). The daemon may replace it by the names of resolved devices before it hashes,
 /// which only that daemon can know.
-#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash, Default, Serialize, Deserialize)]
 #[serde(default)]
 pub struct CdiDevice {
     /// Its name, such as `vendor.com/gpu=gpu0`.
@@ -113,7 +113,7 @@ pub struct CdiDevice {
 }
 
 /// A file system mounted in a command (`pb.Mount`).
-#[derive(Debug, Clone, PartialEq, Eq, Default, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash, Default, Deserialize)]
 #[serde(default, rename_all = "camelCase")]
 pub struct Mount {
     /// Index of the op's input, or -1 for an empty file system.
@@ -167,7 +167,7 @@ impl Mount {
 }
 
 /// Options of a tmpfs (`pb.TmpfsOpt`).
-#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash, Default, Serialize, Deserialize)]
 #[serde(default)]
 pub struct TmpfsOpt {
     /// Maximum size in bytes.
@@ -176,7 +176,7 @@ pub struct TmpfsOpt {
 }
 
 /// Options of a cache mount (`pb.CacheOpt`).
-#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash, Default, Serialize, Deserialize)]
 #[serde(default)]
 pub struct CacheOpt {
     /// The id of the cache.
@@ -188,7 +188,7 @@ pub struct CacheOpt {
 }
 
 /// Options of a secret or SSH mount (`pb.SecretOpt`, `pb.SSHOpt`).
-#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash, Default, Serialize, Deserialize)]
 #[serde(default)]
 pub struct SecretOpt {
     /// The id of the secret or agent.

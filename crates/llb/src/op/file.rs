@@ -6,7 +6,7 @@ use super::is_zero;
 use crate::members;
 
 /// Copies, makes and removes files (`pb.FileOp`).
-#[derive(Debug, Clone, PartialEq, Eq, Default, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash, Default, Deserialize)]
 #[serde(default)]
 pub struct FileOp {
     /// The actions, in order.
@@ -14,7 +14,7 @@ pub struct FileOp {
 }
 
 /// One action of a file op (`pb.FileAction`).
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub struct FileAction {
     /// The file system to change: an input of the op, or, counting on from there, an earlier action; -1 for
     /// an empty file system.
@@ -28,7 +28,7 @@ pub struct FileAction {
 }
 
 /// An action of a file op.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub enum Action {
     /// Copies.
     Copy(CopyAction),
@@ -46,7 +46,7 @@ pub enum Action {
 }
 
 /// Copies (`pb.FileActionCopy`).
-#[derive(Debug, Clone, PartialEq, Eq, Default, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash, Default, Deserialize)]
 #[serde(default, rename_all = "camelCase")]
 #[expect(clippy::struct_excessive_bools, reason = "the fields of pb.FileActionCopy")]
 pub struct CopyAction {
@@ -89,7 +89,7 @@ pub struct CopyAction {
 }
 
 /// Makes a file (`pb.FileActionMkFile`).
-#[derive(Debug, Clone, PartialEq, Eq, Default, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash, Default, Deserialize)]
 #[serde(default)]
 pub struct MkfileAction {
     /// Its path.
@@ -107,7 +107,7 @@ pub struct MkfileAction {
 }
 
 /// Makes a directory (`pb.FileActionMkDir`).
-#[derive(Debug, Clone, PartialEq, Eq, Default, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash, Default, Deserialize)]
 #[serde(default, rename_all = "camelCase")]
 pub struct MkdirAction {
     /// Its path.
@@ -124,7 +124,7 @@ pub struct MkdirAction {
 }
 
 /// Removes (`pb.FileActionRm`).
-#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash, Default, Serialize, Deserialize)]
 #[serde(default, rename_all = "camelCase")]
 pub struct RmAction {
     /// The path.
@@ -139,7 +139,7 @@ pub struct RmAction {
 }
 
 /// Makes a symbolic link (`pb.FileActionSymlink`).
-#[derive(Debug, Clone, PartialEq, Eq, Default, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash, Default, Deserialize)]
 #[serde(default)]
 pub struct SymlinkAction {
     /// Its target.
@@ -156,7 +156,7 @@ pub struct SymlinkAction {
 }
 
 /// An owner (`pb.ChownOpt`).
-#[derive(Debug, Clone, PartialEq, Eq, Default, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash, Default, Deserialize)]
 #[serde(default)]
 pub struct ChownOpt {
     /// The user.
@@ -166,7 +166,7 @@ pub struct ChownOpt {
 }
 
 /// A user or group (`pb.UserOpt`).
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub enum UserOpt {
     /// A name, looked up in `/etc/passwd` or `/etc/group` of an input.
     ByName(NamedUser),
@@ -175,7 +175,7 @@ pub enum UserOpt {
 }
 
 /// A user or group by name (`pb.NamedUserOpt`).
-#[derive(Debug, Clone, PartialEq, Eq, Default, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash, Default, Deserialize)]
 #[serde(default)]
 pub struct NamedUser {
     /// The name.

@@ -138,7 +138,7 @@ pub use file::{
 };
 
 /// One vertex of a build (`pb.Op`).
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub struct Op {
     /// Number of inputs. A file op's digest depends on it.
     pub inputs: usize,
@@ -149,7 +149,7 @@ pub struct Op {
 }
 
 /// The operation of an op.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub enum Kind {
     /// Runs a command.
     Exec(Box<ExecOp>),
@@ -203,7 +203,7 @@ fn is_zero<T: Default + PartialEq>(value: &T) -> bool {
 }
 
 /// An input by index (`pb.MergeInput`, `pb.LowerDiffInput`, `pb.UpperDiffInput`, `pb.BuildInput`).
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default, Deserialize)]
 #[serde(default)]
 pub struct InputIndex {
     /// Index of the op's input, -1 for an empty file system.
@@ -211,7 +211,7 @@ pub struct InputIndex {
 }
 
 /// Merges its inputs on top of each other (`pb.MergeOp`).
-#[derive(Debug, Clone, PartialEq, Eq, Default, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash, Default, Deserialize)]
 #[serde(default)]
 pub struct MergeOp {
     /// The inputs, lowest first.
@@ -219,7 +219,7 @@ pub struct MergeOp {
 }
 
 /// Computes the difference between two inputs (`pb.DiffOp`).
-#[derive(Debug, Clone, PartialEq, Eq, Default, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash, Default, Deserialize)]
 #[serde(default)]
 pub struct DiffOp {
     /// The base.
@@ -229,7 +229,7 @@ pub struct DiffOp {
 }
 
 /// Runs a nested build (`pb.BuildOp`).
-#[derive(Debug, Clone, PartialEq, Eq, Default, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash, Default, Deserialize)]
 #[serde(default)]
 pub struct BuildOp {
     /// The builder: index of the op's input, -1 for plain LLB.
@@ -244,7 +244,7 @@ pub struct BuildOp {
 }
 
 /// Passes inputs through as outputs (`pb.PassthroughOp`).
-#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash, Default, Serialize, Deserialize)]
 #[serde(default)]
 pub struct PassthroughOp {
     /// Distinguishes it from others.

@@ -127,6 +127,12 @@ impl Classified for SourceError {
             Self::Archive { source, .. } => source.about(),
             Self::KeysFile { source, .. } => source.about(),
             Self::Dump { source, .. } => source.about(),
+            Self::Dockerfile { source, .. } => source.about(),
+            Self::DockerfileOption(error) => error.about(),
+            Self::Bake { .. } => About::new("key-source.bake", Class::Input),
+            Self::ImageName(error) => error.about(),
+            Self::ImageConfig { .. } => About::new("key-source.image-config", Class::Input),
+            Self::BaseImage { source, .. } => source.about(),
             Self::NoKnownDirectory { .. } => {
                 About::new("key-source.no-known-directory", Class::Input)
             }

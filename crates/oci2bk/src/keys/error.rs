@@ -17,6 +17,7 @@ use super::file::KeysFileError;
 use super::history::HistoryError;
 use super::metadata_file::MetadataFileError;
 use super::source::SourceDescription;
+use crate::image::ImageError;
 use crate::json::TooComplex;
 use crate::layout::LayoutError;
 use crate::limits::Bound;
@@ -222,6 +223,48 @@ pub enum SourceError {
         /// The cause.
         #[source]
         source: DefinitionError,
+    },
+    /// A Dockerfile cannot be read by any frontend.
+    #[error("the Dockerfile {path} gives no keys")]
+    Dockerfile {
+        /// The file.
+        path: PathBuf,
+        /// The cause.
+        #[source]
+        source: dockerfile::ParseError,
+    },
+    /// An option of a build has a value that frontends refuse.
+    #[error(transparent)]
+    DockerfileOption(#[from] dockerfile::OptionError),
+    /// The output of a bake has another form.
+    #[error("{path} is not a bake file in JSON, as docker buildx bake prints it")]
+    Bake {
+        /// The file.
+        path: PathBuf,
+        /// The cause.
+        #[source]
+        source: FormatError,
+    },
+    /// The name of a base image is none.
+    #[error(transparent)]
+    ImageName(#[from] dockerfile::ReferenceError),
+    /// The config of a base image is malformed.
+    #[error("{path} does not have the config of an image")]
+    ImageConfig {
+        /// The file, or the layout.
+        path: PathBuf,
+        /// The cause.
+        #[source]
+        source: FormatError,
+    },
+    /// A base image cannot be read.
+    #[error("cannot read the images in {path}")]
+    BaseImage {
+        /// The layout.
+        path: PathBuf,
+        /// The cause.
+        #[source]
+        source: Box<ImageError>,
     },
     /// A directory is neither a layout nor a root nor an exported build.
     #[error(

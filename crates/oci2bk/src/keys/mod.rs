@@ -209,6 +209,7 @@
 
 mod artifact;
 mod attestation;
+mod bake;
 mod beside;
 mod bundle;
 mod cache_db;
@@ -217,6 +218,7 @@ mod containerds;
 mod data;
 mod database;
 mod detect;
+mod dockerfile;
 mod envelope;
 mod error;
 mod exported;
@@ -235,6 +237,7 @@ pub use artifact::{ArtifactError, AttachError, Attached, attach};
 pub use attestation::AttestationError;
 pub use bundle::BundleError;
 pub use database::DatabaseError;
+pub use dockerfile::{DockerfileKeys, ImageConfigPath, ParseImageConfigError};
 pub use envelope::EnvelopeError;
 pub use error::{SourceError, TooManyOutputs, UnreadHistory};
 pub use file::{KEYS_MEDIA_TYPE, KeysFile, KeysFileError, MAX_DOCUMENT_BYTES};

@@ -101,7 +101,7 @@ fn read_packed(path: &Path, file: &File, limits: &Limits) -> Result<Vec<KeySourc
 }
 
 /// Reads all of `stream`, unless that exceeds the limit on a document.
-fn within_limit(
+pub(super) fn within_limit(
     path: &Path,
     stream: impl Read,
     limit: Bound,

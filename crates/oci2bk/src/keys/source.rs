@@ -60,6 +60,8 @@ pub struct KeySource {
     pub found: bool,
     /// The build history of the same builder, if its provenance was not found.
     pub unread: Option<UnreadHistory>,
+    /// What frontends refuse in it, if it is a Dockerfile. The other instructions have keys nevertheless.
+    pub refused: Vec<dockerfile::ParseError>,
 }
 
 /// A step whose op digest its source does not determine.
@@ -115,6 +117,8 @@ pub enum SourceKind {
     Definition,
     /// The output of `buildctl debug dump-llb`.
     Dump,
+    /// A Dockerfile.
+    Dockerfile,
     /// A keys file of our own, possibly attached to a cache.
     KeysFile,
     /// The image of an SBOM scanner.
@@ -133,6 +137,7 @@ impl fmt::Display for SourceKind {
             Self::Bundle => "history bundle",
             Self::Definition => "LLB",
             Self::Dump => "LLB dump",
+            Self::Dockerfile => "Dockerfile",
             Self::KeysFile => "keys file",
             Self::Scanner => "scanner image",
         })
@@ -168,6 +173,7 @@ impl KeySource {
             signed: false,
             found: false,
             unread: None,
+            refused: Vec::new(),
         }
     }
 

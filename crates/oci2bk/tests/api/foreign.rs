@@ -16,7 +16,7 @@ use super::surface;
 /// Returns the names by which code refers to the dependencies that must not be seen: all but `serde` and the
 /// libraries of the project.
 pub(super) fn dependencies(manifest: &Path) -> BTreeSet<String> {
-    const SEEN: [&str; 6] = ["bkstate", "codec", "graph", "llb", "oci2bk", "serde"];
+    const SEEN: [&str; 7] = ["bkstate", "codec", "dockerfile", "graph", "llb", "oci2bk", "serde"];
     let text = fs::read_to_string(manifest).unwrap();
     let lines = text.lines().skip_while(|line| *line != "[dependencies]").skip(1);
     lines

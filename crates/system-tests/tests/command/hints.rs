@@ -43,11 +43,15 @@ fn a_limit_that_is_reached_is_named_with_the_option_by_every_command() {
 }
 
 #[test]
-fn steps_without_keys_are_two_ways_on() {
+fn steps_without_keys_are_three_ways_on() {
     let place = Place::new();
     let words = [fixture("index/cache"), "--require-keys".to_owned()];
     let printed = Printed::of(&mut convert(words, &place), 4);
-    let [give, go_on] = hints(&printed)[..] else { panic!("{}", printed.stderr) };
+    let [dockerfile, give, go_on] = hints(&printed)[..] else { panic!("{}", printed.stderr) };
+    assert!(
+        dockerfile.ends_with("fixtures/index/Dockerfile")
+            && dockerfile.contains("add --dockerfile")
+    );
     assert!(give.starts_with("give the provenance of the build") && give.ends_with("with --keys"));
     assert_eq!(go_on, "go on without these steps with --allow-unkeyed");
     printed.says(&["\nnothing was written\nhint: "]);

@@ -5,6 +5,7 @@
 mod attached;
 mod beside;
 mod containerd;
+mod dockerfile;
 mod sources;
 
 use std::collections::BTreeMap;
