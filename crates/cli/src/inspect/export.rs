@@ -39,7 +39,6 @@ pub(super) fn table(export: &Export, detailed: bool) -> String {
         tally(&count(export.steps.iter().map(|s| s.warmth)))
     ));
     if let Some(sizes) = &export.sizes {
-        page.line("");
         sizes_of_root(&mut page, sizes);
     }
     if detailed {
