@@ -9,7 +9,7 @@ use oci2bk::explain::{
     Cache, Contents, Difference, Explained, Explainer, Outcome, Reason, StepIndex,
 };
 use oci2bk::inspect::{Place, find};
-use oci2bk::keys::{self, SourceError};
+use oci2bk::keys::{self, DockerfileBuild, SourceError};
 use oci2bk::text::{self, one_line, shortened};
 use oci2bk::{CacheExport, Degree, Limits, Root};
 
@@ -17,8 +17,8 @@ pub(crate) use error::ExplainError;
 
 use crate::args::{Explain, Format};
 use crate::failure::Failure;
-use crate::keys::read_source;
-use crate::output;
+use crate::keys::{read_dockerfiles, read_source};
+use crate::output::{self, note};
 use crate::warmth::no_steps_note;
 
 /// Maximum number of differences that are listed; the rest is counted.
@@ -40,17 +40,35 @@ pub(crate) fn run(arguments: &Explain) -> Result<(), Failure> {
     for source in &arguments.keys {
         cache.learn(read_source(source, &limits)?, &limits).map_err(SourceError::from)?;
     }
+    let dockerfiles = dockerfiles(arguments, &mut cache, &limits)?;
     let explainer = Explainer::new(&cache, &limits);
     let mut builds = Vec::new();
-    for source in keys::read_source(&arguments.llb, &limits)? {
-        if let Some(graph) = &source.graph {
-            let explanation = explainer.explain(graph).map_err(ExplainError::Explain)?;
-            let description = source.description.to_string();
-            builds.push(ExplainedBuild { description, explanation });
+    for build in &dockerfiles {
+        let explanation =
+            explainer.explain_likeliest(&build.graphs).map_err(ExplainError::Explain)?;
+        let description = build.description.to_string();
+        if explanation.as_ref().is_some_and(|it| it.first_miss().is_some()) {
+            for base in &build.unknown_bases {
+                note(format_args!(
+                    "note: a step may be another than in the build, because the config of its base image {} is not \
+                     known; give it with --image-config",
+                    one_line(base)
+                ));
+            }
         }
+        builds.extend(explanation.map(|explanation| ExplainedBuild { description, explanation }));
     }
-    if builds.is_empty() {
-        return Err(ExplainError::NoBuild { path: arguments.llb.clone() }.into());
+    if let Some(path) = &arguments.llb {
+        for source in keys::read_source(path, &limits)? {
+            if let Some(graph) = &source.graph {
+                let explanation = explainer.explain(graph).map_err(ExplainError::Explain)?;
+                let description = source.description.to_string();
+                builds.push(ExplainedBuild { description, explanation });
+            }
+        }
+        if builds.is_empty() {
+            return Err(ExplainError::NoBuild { path: path.clone() }.into());
+        }
     }
     output::result(&match arguments.format {
         Format::Table => {
@@ -60,6 +78,22 @@ pub(crate) fn run(arguments: &Explain) -> Result<(), Failure> {
         }
         Format::Json => text::to_json(&builds)?,
     })
+}
+
+/// Reads the Dockerfiles, as builds. Their ops are also those of the cache, as far as it has them.
+fn dockerfiles(
+    arguments: &Explain,
+    cache: &mut Cache,
+    limits: &Limits,
+) -> Result<Vec<DockerfileBuild>, Failure> {
+    let files = arguments.dockerfile.sources();
+    let sources = read_dockerfiles(&files, &[], limits)?;
+    cache.learn(sources, limits).map_err(SourceError::from)?;
+    let mut builds = Vec::new();
+    for file in &files {
+        builds.extend(file.graphs(&[], limits)?);
+    }
+    Ok(builds)
 }
 
 /// Reads the steps of the cache, and for a root its degree of warmth.

@@ -71,7 +71,7 @@ mod statement;
 mod text;
 mod value;
 
-pub use convert::{Conversion, Problem, Stage, Step, convert};
+pub use convert::{Conversion, Input, Problem, Stage, Step, convert};
 pub use directive::syntax;
 pub use error::{ParseError, Reason};
 pub use frontend::Frontend;

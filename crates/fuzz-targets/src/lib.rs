@@ -245,13 +245,15 @@ fn dockerfile(data: &[u8]) {
         };
         for (index, step) in conversion.steps.iter().enumerate() {
             assert_eq!(step.inputs.len(), step.op.inputs);
-            assert!(step.inputs.iter().flatten().all(|&input| input < index));
+            assert!(step.inputs.iter().filter_map(|input| input.step()).all(|input| input < index));
             digest(&step.op, Encoding::NEWEST, &platform).expect("a digest");
         }
         for (index, stage) in conversion.stages.iter().enumerate() {
             assert!(stage.needs.iter().all(|&stage| stage < conversion.stages.len()));
             let steps = conversion.steps_of(index);
             assert!(steps.iter().all(|&step| step < conversion.steps.len()));
+            let graph = conversion.graph(index, &platform);
+            assert!(graph.steps.iter().all(|step| step.inputs.len() == step.op.inputs));
         }
     }
 }

@@ -9,11 +9,15 @@ use oci2bk::release::Target;
 
 use super::common::{Format, LimitArguments, more_help};
 use super::daemon::{ENGINE, StorageArguments};
+use super::dockerfile::DockerfileBuildArguments;
 
 const EXAMPLES: &str = "\
 Examples:
   # Which steps of the build of this provenance a cache has
   oci2bk explain ./cache --llb provenance.json
+
+  # Why a build of this Dockerfile would miss, by its lines
+  oci2bk explain ./cache --dockerfile Dockerfile --build-arg VERSION=1.3
 
   # What differs, with provenance of the build that made the cache
   oci2bk explain ./cache --llb new/provenance.json --keys old/provenance.json
@@ -32,9 +36,13 @@ pub(crate) struct Explain {
 
     /// The build, as LLB or provenance (mode=max)
     ///
-    /// LLB is what buildctl build takes, or a dump of it. Any key source with whole ops works, too.
-    #[arg(long, value_name = "FILE")]
-    pub(crate) llb: PathBuf,
+    /// LLB is what buildctl build takes, or a dump of it. Any key source with whole ops works, too. Or give the
+    /// Dockerfile of the build, with --dockerfile.
+    #[arg(long, value_name = "FILE", required_unless_present = "files", conflicts_with = "files")]
+    pub(crate) llb: Option<PathBuf>,
+
+    #[command(flatten)]
+    pub(crate) dockerfile: DockerfileBuildArguments,
 
     /// Compare missing steps with the ops in FILE, of the builds that made the cache
     ///

@@ -29,7 +29,10 @@ fn key_sources(command: &Command) -> Vec<&Path> {
             (&arguments.keys, &*arguments.dockerfile.dockerfile.files, None)
         }
         Command::Verify(arguments) => (&arguments.keys, none, None),
-        Command::Explain(arguments) => (&arguments.keys, none, Some(arguments.llb.as_path())),
+        Command::Explain(arguments) => {
+            let files = &*arguments.dockerfile.dockerfile.files;
+            (&arguments.keys, files, arguments.llb.as_deref())
+        }
         Command::Keys(arguments) => match &arguments.command {
             Some(KeysCommand::Attach(arguments)) => {
                 (&arguments.keys, &*arguments.dockerfile.dockerfile.files, None)

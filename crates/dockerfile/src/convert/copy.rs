@@ -116,12 +116,15 @@ impl Converter<'_> {
             }
             Source::Git => {
                 let keep = copy.keep_git_dir.unwrap_or_default();
-                let files =
-                    Some(self.graph.source(format!("git:{source} {keep} {}", copy.checksum)));
+                let files = Some(self.graph.source(
+                    format!("git:{source} {keep} {}", copy.checksum),
+                    &format!("git://{source}"),
+                ));
                 Ok(Part { files, copy: CopyAction { src: "/".to_owned(), ..plain } })
             }
             Source::Http { name } => {
-                let files = Some(self.graph.source(format!("http:{source} {}", copy.checksum)));
+                let files =
+                    Some(self.graph.source(format!("http:{source} {}", copy.checksum), source));
                 let src = absolute(&name);
                 let attempt_unpack_docker_compatibility = copy.unpack.unwrap_or_default();
                 Ok(Part {

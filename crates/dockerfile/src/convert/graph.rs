@@ -5,6 +5,8 @@ use std::rc::Rc;
 
 use llb::Op;
 
+use super::Input;
+
 /// A vertex, by its index.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub(super) struct Vertex(usize);
@@ -12,7 +14,7 @@ pub(super) struct Vertex(usize);
 /// What a vertex is. BuildKit compares the digests of messages, which have all of it.
 #[derive(Debug, PartialEq, Eq, Hash)]
 enum Content {
-    /// An image, the build context, a URL.
+    /// An image, the build context, a URL, by what makes two of them equal.
     Source(String),
     Op {
         op: Op,
@@ -24,28 +26,34 @@ enum Content {
 #[derive(Debug)]
 pub(super) struct Made {
     pub(super) op: Op,
-    /// The steps whose results are the inputs; `None` for sources.
-    pub(super) inputs: Vec<Option<usize>>,
+    pub(super) inputs: Vec<Input>,
 }
 
 /// All vertices.
 #[derive(Debug, Default)]
 pub(super) struct Graph {
     vertices: HashMap<Rc<Content>, Vertex>,
-    /// The step of each vertex that has one.
-    steps: Vec<Option<usize>>,
+    /// What each vertex is to others.
+    inputs: Vec<Input>,
     made: usize,
+    sources: Vec<String>,
 }
 
 impl Graph {
-    /// Returns the vertex of a source.
-    pub(super) fn source(&mut self, name: String) -> Vertex {
-        let next = Vertex(self.steps.len());
+    /// Returns the vertex of the source `name`; `identifier` is what a build calls it.
+    pub(super) fn source(&mut self, name: String, identifier: &str) -> Vertex {
+        let next = Vertex(self.inputs.len());
         let vertex = *self.vertices.entry(Rc::new(Content::Source(name))).or_insert(next);
         if vertex == next {
-            self.steps.push(None);
+            self.inputs.push(Input::Source(self.sources.len()));
+            self.sources.push(identifier.to_owned());
         }
         vertex
+    }
+
+    /// Returns the identifiers of all sources.
+    pub(super) fn into_sources(self) -> Vec<String> {
+        self.sources
     }
 
     /// Returns the vertex of an operation, and the operation if it is new.
@@ -54,18 +62,18 @@ impl Graph {
         if let Some(&vertex) = self.vertices.get(&content) {
             return (vertex, None);
         }
-        let vertex = Vertex(self.steps.len());
+        let vertex = Vertex(self.inputs.len());
         self.vertices.insert(content.clone(), vertex);
-        self.steps.push(Some(self.made));
+        self.inputs.push(Input::Step(self.made));
         self.made += 1;
         let Content::Op { op, inputs } = &*content else { return (vertex, None) };
-        let inputs = inputs.iter().map(|&input| self.step(input)).collect();
+        let inputs = inputs.iter().filter_map(|&input| self.inputs.get(input.0)).copied().collect();
         (vertex, Some(Made { op: op.clone(), inputs }))
     }
 
     /// Returns the step that makes a vertex; `None` for a source.
     pub(super) fn step(&self, vertex: Vertex) -> Option<usize> {
-        self.steps.get(vertex.0).copied().flatten()
+        self.inputs.get(vertex.0).and_then(|input| input.step())
     }
 }
 

@@ -8,7 +8,7 @@ mod run;
 mod sources;
 mod stage;
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeSet, HashMap};
 
 use llb::Op;
 
@@ -24,15 +24,17 @@ use sources::Slots;
 /// What a Dockerfile becomes.
 ///
 /// ```
-/// use dockerfile::{Conversion, Images, Limits, Options, Problem, Stage, Step, convert};
+/// use dockerfile::{Conversion, Images, Input, Limits, Options, Problem, Stage, Step, convert};
 ///
 /// let content = b"FROM alpine AS base\nRUN apk add make\nRNU\nFROM base AS top\nCOPY . /src\n";
-/// let Conversion { steps, stages, problems, .. } =
+/// let Conversion { steps, stages, sources, problems, .. } =
 ///     convert(content, &Options::default(), &Images::default(), &Limits::default())?;
 /// let Step { line, instruction, inputs, .. } = &steps[1];
 /// assert_eq!((*line, instruction.as_str()), (5, "COPY . /src"));
 /// // It builds on the first step, and copies from the build context.
-/// assert_eq!(inputs, &[Some(0), None]);
+/// assert_eq!(inputs, &[Input::Step(0), Input::Source(1)]);
+/// assert_eq!(inputs[0].step(), Some(0));
+/// assert_eq!(sources, ["docker-image://docker.io/library/alpine:latest", "local://context"]);
 /// // The config of the base image could change the step, and was not given.
 /// assert_eq!(steps[1].unknown_base.as_deref(), Some("docker.io/library/alpine:latest"));
 /// let Stage { name, result, needs, .. } = &stages[1];
@@ -50,6 +52,9 @@ pub struct Conversion {
     pub steps: Vec<Step>,
     /// The stages, in the order of the file.
     pub stages: Vec<Stage>,
+    /// The sources of the steps as builds call them, such as `docker-image://docker.io/library/alpine:latest` and
+    /// `local://context`. An image has no digest, unless the file gives one.
+    pub sources: Vec<String>,
     /// What frontends refuse. The instructions make no step, others are converted nevertheless.
     pub problems: Vec<Problem>,
     /// How much of [`Limits::growth`] it took.
@@ -62,14 +67,44 @@ pub struct Conversion {
 pub struct Step {
     /// The operation.
     pub op: Op,
-    /// The steps whose results are its inputs; `None` for a source: an image, the build context, a URL.
-    pub inputs: Vec<Option<usize>>,
+    /// What it builds on and takes files from.
+    pub inputs: Vec<Input>,
     /// The first line of the instruction, from 1; of `FROM` if it is in the config of an image.
     pub line: usize,
     /// The instruction, without heredocs.
     pub instruction: String,
     /// The image whose config would be needed to be sure of the operation, if it was not given.
     pub unknown_base: Option<String>,
+}
+
+/// What an input of a step is.
+///
+/// ```
+/// use dockerfile::{Images, Input, Limits, Options, convert};
+///
+/// let content = b"FROM alpine\nRUN true\n";
+/// let conversion = convert(content, &Options::default(), &Images::default(), &Limits::default())?;
+/// let input: Input = conversion.steps[0].inputs[0];
+/// assert_eq!((input, input.step()), (Input::Source(0), None));
+/// # Ok::<(), dockerfile::ParseError>(())
+/// ```
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub enum Input {
+    /// The result of a step, an index of [`Conversion::steps`].
+    Step(usize),
+    /// A source, an index of [`Conversion::sources`].
+    Source(usize),
+}
+
+impl Input {
+    /// Returns the step; `None` for a source.
+    pub const fn step(self) -> Option<usize> {
+        match self {
+            Self::Step(step) => Some(step),
+            Self::Source(_) => None,
+        }
+    }
 }
 
 /// A stage.
@@ -114,10 +149,91 @@ impl Conversion {
             self.stages.get(stage).and_then(|stage| stage.result).into_iter().collect();
         while let Some(step) = next.pop() {
             if steps.insert(step) {
-                next.extend(self.steps[step].inputs.iter().flatten());
+                next.extend(self.steps[step].inputs.iter().filter_map(|input| input.step()));
             }
         }
         steps
+    }
+
+    /// Returns the stage that a build with this target builds: the last one of that name, or number; without a name the
+    /// last of the file.
+    ///
+    /// ```
+    /// use dockerfile::{Images, Limits, Options, convert};
+    ///
+    /// let content = b"FROM a AS b\nRUN c\nFROM b\nRUN d\n";
+    /// let conversion = convert(content, &Options::default(), &Images::default(), &Limits::default())?;
+    /// assert_eq!(conversion.stage_named(""), Some(1));
+    /// assert_eq!((conversion.stage_named("B"), conversion.stage_named("0")), (Some(0), Some(0)));
+    /// assert_eq!(conversion.stage_named("other"), None);
+    /// # Ok::<(), dockerfile::ParseError>(())
+    /// ```
+    pub fn stage_named(&self, target: &str) -> Option<usize> {
+        if target.is_empty() {
+            return self.stages.len().checked_sub(1);
+        }
+        let name = target.to_lowercase();
+        let named = self.stages.iter().rposition(|stage| stage.name.as_deref() == Some(&*name));
+        named.or_else(|| target.parse().ok().filter(|&stage| stage < self.stages.len()))
+    }
+
+    /// Returns the graph of a build of a stage for `platform`, whose steps are called as in the file, with their lines.
+    ///
+    /// ```
+    /// use dockerfile::{Images, Limits, Options, convert};
+    ///
+    /// let content = b"FROM a AS b\nRUN c\nFROM a\nRUN e\nCOPY --from=b /f /\n";
+    /// let options = Options::default();
+    /// let conversion = convert(content, &options, &Images::default(), &Limits::default())?;
+    /// let graph = conversion.graph(1, &options.platform);
+    /// let names: Vec<_> = graph.steps.iter().map(|step| step.name()).collect();
+    /// let image = "docker-image://docker.io/library/a:latest";
+    /// assert_eq!(names, [image, "line 2: RUN c", "line 4: RUN e", "line 5: COPY --from=b /f /"]);
+    /// # Ok::<(), dockerfile::ParseError>(())
+    /// ```
+    pub fn graph(&self, stage: usize, platform: &llb::Platform) -> llb::Graph {
+        let wanted = self.steps_of(stage);
+        let mut places = HashMap::new();
+        let mut graph = llb::Graph { platforms: vec![platform.clone()], steps: Vec::new() };
+        let used = wanted.iter().flat_map(|&step| &self.steps[step].inputs);
+        let sources: BTreeSet<_> = used
+            .filter_map(|input| match input {
+                Input::Source(source) => Some(*source),
+                Input::Step(_) => None,
+            })
+            .collect();
+        for source in sources {
+            places.insert(Input::Source(source), graph.steps.len());
+            let op = Op { inputs: 0, kind: llb::op::Kind::Source, platform: None };
+            let (inputs, identifier) = (Vec::new(), self.sources.get(source).cloned());
+            let (custom_name, digest, ignores_cache) = (None, None, false);
+            graph.steps.push(llb::Step {
+                op,
+                inputs,
+                identifier,
+                custom_name,
+                digest,
+                ignores_cache,
+            });
+        }
+        for index in wanted {
+            let Step { op, inputs, line, instruction, .. } = &self.steps[index];
+            // All steps of a Dockerfile have one output that others use.
+            let output = |input: &Input| Some(llb::Output { step: *places.get(input)?, output: 0 });
+            let inputs = inputs.iter().filter_map(output).collect();
+            places.insert(Input::Step(index), graph.steps.len());
+            let custom_name = Some(format!("line {line}: {instruction}"));
+            let (op, identifier, digest, ignores_cache) = (op.clone(), None, None, false);
+            graph.steps.push(llb::Step {
+                op,
+                inputs,
+                identifier,
+                custom_name,
+                digest,
+                ignores_cache,
+            });
+        }
+        graph
     }
 }
 
@@ -155,11 +271,18 @@ pub fn convert(
         budget,
         graph: Graph::default(),
         slots: Slots::default(),
-        result: Conversion { steps: Vec::new(), stages: Vec::new(), problems, growth: 0 },
+        result: Conversion {
+            steps: Vec::new(),
+            stages: Vec::new(),
+            sources: Vec::new(),
+            problems,
+            growth: 0,
+        },
     };
     converter.stages(&file)?;
     converter.result.problems.sort_by_key(|problem| (problem.error.line, problem.error.column));
     converter.result.growth = converter.budget.grown();
+    converter.result.sources = converter.graph.into_sources();
     Ok(converter.result)
 }
 

@@ -148,7 +148,10 @@ impl<'a> Converter<'a> {
                 if paths.contains("/") {
                     paths.clear();
                 }
-                Ok(Some(self.graph.source(format!("context:{name} {paths:?}"))))
+                Ok(Some(
+                    self.graph
+                        .source(format!("context:{name} {paths:?}"), &format!("local://{name}")),
+                ))
             }
             Some(Slot::Invalid(name)) => Err(Reason::Reference { name: name.clone() }),
             Some(Slot::Pending) | None => {
@@ -157,20 +160,23 @@ impl<'a> Converter<'a> {
         }
     }
 
-    /// Returns the vertex of an image, which frontends name by its digest, too.
+    /// Returns the vertex of an image, which frontends name by its digest, too. Platforms count as they are written:
+    /// `arm64/v8` is not `arm64`.
     pub(super) fn image(&mut self, tagged: &str, platform: &Platform) -> Vertex {
         let digest = if tagged.contains('@') { "" } else { "@resolved" };
-        self.named_image(&format!("{tagged}{digest}"), platform)
+        let identifier = format!("docker-image://{tagged}");
+        self.graph.source(format!("{identifier}{digest} {platform}"), &identifier)
     }
 
-    /// Platforms count as they are written: `arm64/v8` is not `arm64`.
+    /// Returns the vertex of an image that is named as it was given.
     fn named_image(&mut self, name: &str, platform: &Platform) -> Vertex {
-        self.graph.source(format!("docker-image://{name} {platform}"))
+        let identifier = format!("docker-image://{name}");
+        self.graph.source(format!("{identifier} {platform}"), &identifier)
     }
 
     /// Returns the vertex of the build context.
     pub(super) fn main_context(&mut self) -> Vertex {
-        self.graph.source("local://context".to_owned())
+        self.graph.source("local://context".to_owned(), "local://context")
     }
 
     /// Returns the named context that takes the place of a stage or an image (`NamedContext` in
@@ -220,9 +226,14 @@ impl<'a> Converter<'a> {
             // A stage takes all of it, or so it is assumed: what other stages take of it counts, too.
             Context::Directory => {
                 let all = BTreeSet::<String>::new();
-                Some(self.graph.source(format!("context:{name} {all:?}")))
+                Some(
+                    self.graph
+                        .source(format!("context:{name} {all:?}"), &format!("local://{name}")),
+                )
             }
-            Context::Files => Some(self.graph.source(format!("context:{name}"))),
+            Context::Files => {
+                Some(self.graph.source(format!("context:{name}"), &format!("context:{name}")))
+            }
         }
     }
 }

@@ -128,6 +128,7 @@ impl Classified for SourceError {
             Self::KeysFile { source, .. } => source.about(),
             Self::Dump { source, .. } => source.about(),
             Self::Dockerfile { source, .. } => source.about(),
+            Self::NoStage { .. } => About::new("key-source.no-stage", Class::Input),
             Self::DockerfileOption(error) => error.about(),
             Self::Bake { .. } => About::new("key-source.bake", Class::Input),
             Self::ImageName(error) => error.about(),

@@ -234,6 +234,44 @@ impl<'a> Explainer<'a> {
         Walk::new(build, self).explanation()
     }
 
+    /// Explains that of several builds which may be meant of which most steps are found, the first of equals. `None`
+    /// if there are none.
+    ///
+    /// ```
+    /// use oci2bk::explain::{Cache, Explainer};
+    /// use oci2bk::keys::DockerfileKeys;
+    /// use oci2bk::{CacheExport, Limits};
+    ///
+    /// let limits = Limits::default();
+    /// let exports = CacheExport::read_sources(&["fixtures/index/cache".parse()?], &limits)?;
+    /// let cache = Cache::of_exports(&exports);
+    /// // Neither the release nor the platform of the build is known.
+    /// let builds = DockerfileKeys::new("fixtures/index/Dockerfile").graphs(&[], &limits)?;
+    /// let explainer = Explainer::new(&cache, &limits);
+    /// let explanation = explainer.explain_likeliest(&builds[0].graphs)?.expect("it has graphs");
+    /// assert!(explanation.first_miss().is_none());
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    ///
+    /// # Errors
+    /// Returns an error if it takes too many comparisons.
+    pub fn explain_likeliest<'b>(
+        &self,
+        builds: impl IntoIterator<Item = &'b Graph>,
+    ) -> Result<Option<Explanation>, ExplainError> {
+        let mut likeliest: Option<(usize, Explanation)> = None;
+        for build in builds {
+            let explanation = self.explain(build)?;
+            let is_found =
+                |step: &&Explained| matches!(step.outcome, Outcome::Hit | Outcome::IfSame);
+            let found = explanation.steps.iter().filter(is_found).count();
+            if likeliest.as_ref().is_none_or(|(most, _)| found > *most) {
+                likeliest = Some((found, explanation));
+            }
+        }
+        Ok(likeliest.map(|(_, explanation)| explanation))
+    }
+
     /// Returns the number of comparisons made.
     pub fn comparisons(&self) -> u64 {
         self.limit - self.left.get()

@@ -9,13 +9,13 @@ use std::sync::Arc;
 
 use ::dockerfile::{Conversion, Frontend, ImageConfig, Images, Options, ParseError, convert};
 use bkstate::{Class, Classified as _};
-use llb::{Op, Platform};
+use llb::{Graph, Op, Platform};
 
 use super::bake::{self, Target};
 use super::error::SourceError;
 use super::input::{self, Input};
 use super::read::{describe, within_limit};
-use super::source::{Candidate, KeySource, SourceKind, candidates_of};
+use super::source::{Candidate, KeySource, SourceDescription, SourceKind, candidates_of};
 use crate::image::{BaseImage, ImageError};
 use crate::json;
 use crate::layout::Layout;
@@ -24,6 +24,9 @@ use crate::source::{Reference, Source};
 
 /// What all builds that may be meant may become together ([`dockerfile::Limits::growth`]).
 const MAX_GROWTH: u64 = 512 << 20;
+
+/// Maximum length of the name of a stage in a message.
+const LONGEST_NAME: usize = 100;
 
 /// A Dockerfile, and what is known of its build.
 ///
@@ -66,6 +69,37 @@ pub struct DockerfileKeys {
     /// The release that exported the cache, if it is known. Then no other is tried, unless the Dockerfile asks for a
     /// frontend of its own.
     pub frontend: Option<Frontend>,
+}
+
+/// A build of a Dockerfile, as far as it is known.
+///
+/// ```
+/// use oci2bk::Limits;
+/// use oci2bk::keys::{DockerfileBuild, DockerfileKeys};
+///
+/// let mut build = DockerfileKeys::new("fixtures/index/Dockerfile");
+/// build.platforms.push("linux/amd64".parse()?);
+/// let builds = build.graphs(&[], &Limits::default())?;
+/// let [DockerfileBuild { description, graphs, refused, unknown_bases, .. }] = builds.as_slice() else {
+///     panic!("{builds:?}")
+/// };
+/// assert!(refused.is_empty() && unknown_bases.is_empty());
+/// assert_eq!(description.to_string(), "Dockerfile fixtures/index/Dockerfile");
+/// assert!(graphs[0].steps.iter().any(|step| step.name().starts_with("line ")));
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
+#[derive(Debug, Clone)]
+#[non_exhaustive]
+pub struct DockerfileBuild {
+    /// The Dockerfile.
+    pub description: SourceDescription,
+    /// What it may become: for each release of the frontend and each platform that may be meant, the most likely first. What
+    /// is equal is there once.
+    pub graphs: Vec<Graph>,
+    /// What the newest of these releases refuses.
+    pub refused: Vec<ParseError>,
+    /// The base images whose configs would be needed to be sure of all steps, and were not given.
+    pub unknown_bases: BTreeSet<String>,
 }
 
 /// The config of a base image: `NAME[@PLATFORM]=PATH`, a file or a layout.
@@ -147,6 +181,59 @@ impl DockerfileKeys {
         limits: &Limits,
     ) -> Result<Vec<KeySource>, SourceError> {
         let images = self.images(known, limits)?;
+        let (path, targets) = self.targets(limits)?;
+        let source = |target: Target| {
+            let mut found = Found::default();
+            let description = self.convert(&path, target, &images, limits, |_, conversion| {
+                found.add(conversion);
+                Ok(())
+            })?;
+            let source = KeySource::from_digests(found.candidates(), description);
+            Ok(KeySource { refused: found.refused.unwrap_or_default(), ..source })
+        };
+        targets.into_iter().map(source).collect()
+    }
+
+    /// Returns the builds that it means, as graphs. The configs of `known` images count, too, for their names.
+    ///
+    /// # Errors
+    /// Same as [`read`](Self::read); also if there is no stage with the name of the target.
+    pub fn graphs(
+        &self,
+        known: &[BaseImage],
+        limits: &Limits,
+    ) -> Result<Vec<DockerfileBuild>, SourceError> {
+        let images = self.images(known, limits)?;
+        let (path, targets) = self.targets(limits)?;
+        let build = |target: Target| {
+            let (mut graphs, mut refused, mut unknown_bases) = (Vec::new(), None, BTreeSet::new());
+            let description =
+                self.convert(&path, target, &images, limits, |options, conversion| {
+                    let stage = conversion.stage_named(&options.target);
+                    let stage = stage.ok_or_else(|| SourceError::NoStage {
+                        path: path.clone(),
+                        name: options.target.chars().take(LONGEST_NAME).collect(),
+                    })?;
+                    let steps = conversion.steps_of(stage).into_iter();
+                    let bases =
+                        steps.filter_map(|step| conversion.steps[step].unknown_base.clone());
+                    unknown_bases.extend(bases);
+                    let graph = conversion.graph(stage, &options.platform);
+                    if !graphs.iter().any(|known: &Graph| known.steps == graph.steps) {
+                        graphs.push(graph);
+                    }
+                    let problems = conversion.problems.into_iter().map(|problem| problem.error);
+                    refused.get_or_insert_with(|| problems.collect::<Vec<_>>());
+                    Ok(())
+                })?;
+            let refused = refused.unwrap_or_default();
+            Ok(DockerfileBuild { description, graphs, refused, unknown_bases })
+        };
+        targets.into_iter().map(build).collect()
+    }
+
+    /// Reads the file; a Dockerfile is one target without a name.
+    fn targets(&self, limits: &Limits) -> Result<(PathBuf, Vec<Target>), SourceError> {
         let (path, content) = read_file(&self.path, limits)?;
         if bake::is_json(&content) {
             json::check(&content, limits)
@@ -158,24 +245,24 @@ impl DockerfileKeys {
             }
             None => vec![Target { content: Some(content), ..Target::default() }],
         };
-        targets.into_iter().map(|target| self.source(&path, target, &images, limits)).collect()
+        Ok((path, targets))
     }
 
-    /// Returns the keys of one build.
-    fn source(
+    /// Converts one target for every build that may be meant, the most likely first.
+    fn convert(
         &self,
         path: &Path,
         target: Target,
         images: &Images,
         limits: &Limits,
-    ) -> Result<KeySource, SourceError> {
+        mut each: impl FnMut(&Options, Conversion) -> Result<(), SourceError>,
+    ) -> Result<SourceDescription, SourceError> {
         let (path, content) = match target.content {
             Some(content) => (path.to_owned(), content),
             None => read_file(&target.dockerfile, limits)?,
         };
         let description = describe(&path, SourceKind::Dockerfile, target.name);
-        let mut found = Found::default();
-        let mut error = None;
+        let (mut any, mut error) = (false, None);
         let mut left = MAX_GROWTH;
         for options in self.builds(&content, &target.options, &target.platforms)? {
             let default = ::dockerfile::Limits::default();
@@ -183,7 +270,8 @@ impl DockerfileKeys {
             match convert(&content, &options, images, &bounds) {
                 Ok(conversion) => {
                     left = left.saturating_sub(conversion.growth);
-                    found.add(conversion);
+                    any = true;
+                    each(&options, conversion)?;
                 }
                 Err(source) if source.class() == Class::Limit => {
                     return Err(SourceError::Dockerfile { path, source });
@@ -191,11 +279,10 @@ impl DockerfileKeys {
                 Err(of_release) => drop(error.get_or_insert(of_release)),
             }
         }
-        if let (None, Some(source)) = (&found.refused, error) {
-            return Err(SourceError::Dockerfile { path, source });
+        match error {
+            Some(source) if !any => Err(SourceError::Dockerfile { path, source }),
+            _ => Ok(description),
         }
-        let source = KeySource::from_digests(found.candidates(), description);
-        Ok(KeySource { refused: found.refused.unwrap_or_default(), ..source })
     }
 
     /// Returns the options of every build that may be meant, the most likely first.

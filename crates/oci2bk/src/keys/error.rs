@@ -233,6 +233,14 @@ pub enum SourceError {
         #[source]
         source: dockerfile::ParseError,
     },
+    /// A Dockerfile has no stage with the name of the target.
+    #[error("{} has no stage {name}", path.display())]
+    NoStage {
+        /// The file.
+        path: PathBuf,
+        /// The name.
+        name: String,
+    },
     /// An option of a build has a value that frontends refuse.
     #[error(transparent)]
     DockerfileOption(#[from] dockerfile::OptionError),

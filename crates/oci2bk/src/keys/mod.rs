@@ -237,7 +237,7 @@ pub use artifact::{ArtifactError, AttachError, Attached, attach};
 pub use attestation::AttestationError;
 pub use bundle::BundleError;
 pub use database::DatabaseError;
-pub use dockerfile::{DockerfileKeys, ImageConfigPath, ParseImageConfigError};
+pub use dockerfile::{DockerfileBuild, DockerfileKeys, ImageConfigPath, ParseImageConfigError};
 pub use envelope::EnvelopeError;
 pub use error::{SourceError, TooManyOutputs, UnreadHistory};
 pub use file::{KEYS_MEDIA_TYPE, KeysFile, KeysFileError, MAX_DOCUMENT_BYTES};

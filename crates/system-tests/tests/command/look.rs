@@ -84,6 +84,44 @@ fn explain_says_of_an_export_and_of_a_root_what_differs() {
 }
 
 #[test]
+fn explain_says_of_each_line_of_a_dockerfile_whether_it_is_found() {
+    let place = converted();
+    let explain = |cache: &Path, file: &Path| {
+        let mut command = command();
+        command.arg("explain").arg(cache).arg("--dockerfile").arg(file);
+        command
+    };
+    let file = fixture("index/Dockerfile");
+    for cache in [fixture("index/cache").into(), place.root()] {
+        let printed = Printed::of(&mut explain(&cache, file.as_ref()), 0);
+        assert!(printed.stdout.contains("; 0 are not"), "{}", printed.stdout);
+        assert!(!printed.stderr.contains("--image-config"), "{}", printed.stderr);
+        let mut command = explain(&cache, file.as_ref());
+        command.args(["--build-arg=LEVEL=4", "--keys", &fixture("index/keys/provenance.json")]);
+        let printed = Printed::of(&mut command, 0).stdout;
+        let at = printed.find("first miss: line 10: RUN ").unwrap_or_else(|| panic!("{printed}"));
+        let difference = "  meta.env.LEVEL\n    cached: 3\n    asked:  4\n";
+        assert!(printed[at..].contains(difference), "{printed}");
+        // A stage of its own, which the change does not touch.
+        Printed::of(explain(&cache, file.as_ref()).arg("--target=nope"), 3)
+            .says(&["has no stage nope"]);
+    }
+
+    let other = place.temp.path().join("Dockerfile");
+    std::fs::write(&other, "FROM debian\nRUN true\n").unwrap();
+    let cache = fixture("index/cache");
+    let printed = Printed::of(&mut explain(cache.as_ref(), &other), 0);
+    printed.says(&["docker.io/library/debian:latest", "--image-config"]);
+    assert!(printed.stdout.contains("first miss: line 2: RUN true"), "{}", printed.stdout);
+    let config = place.temp.path().join("config.json");
+    std::fs::write(&config, r#"{"config": {"Env": ["PATH=/bin"]}}"#).unwrap();
+    let given = format!("--image-config=debian={}", config.display());
+    let printed = Printed::of(explain(cache.as_ref(), &other).arg(given), 0);
+    assert!(!printed.stderr.contains("--image-config"), "{}", printed.stderr);
+    Printed::of(command().args(["explain", &cache]), 2).says(&["--llb"]);
+}
+
+#[test]
 fn explain_shows_no_more_of_a_name_than_fits() {
     let place = converted();
     let edited = place.temp.path().join("edited.json");
