@@ -26,6 +26,8 @@ pub(crate) struct Header<'a> {
     pub(crate) link: &'a [u8],
     /// The length of the data that follows.
     pub(crate) size: u64,
+    /// The major and minor number of a device.
+    pub(crate) device: (u32, u32),
     /// The lower 12 bits count.
     pub(crate) mode: u32,
     pub(crate) uid: u32,
@@ -46,6 +48,7 @@ impl Header<'_> {
                 name: PAX_NAME,
                 link: b"",
                 size: body.len() as u64,
+                device: (0, 0),
                 mode: 0o644,
                 uid: 0,
                 gid: 0,
@@ -105,8 +108,8 @@ impl Header<'_> {
         block[156] = self.typeflag;
         text(&mut block, 157, self.link);
         block[257..265].copy_from_slice(b"ustar\x0000");
-        number(&mut block[329..337], 0);
-        number(&mut block[337..345], 0);
+        number(&mut block[329..337], u64::from(self.device.0));
+        number(&mut block[337..345], u64::from(self.device.1));
         let sum: u64 = block.iter().map(|byte| u64::from(*byte)).sum();
         // Six digits, NUL, space.
         number(&mut block[148..155], sum);
@@ -136,7 +139,8 @@ fn size(field: &mut [u8], size: u64) {
 /// Returns the header of a regular file with a name that fits into it.
 pub(crate) fn member(name: &[u8], size: u64) -> [u8; BLOCK] {
     let (typeflag, mode, mtime, xattrs) = (b'0', 0o644, (0, 0), &BTreeMap::new());
-    Header { typeflag, name, link: b"", size, mode, uid: 0, gid: 0, mtime, xattrs }.block()
+    let (link, device) = (b"", (0, 0));
+    Header { typeflag, name, link, size, device, mode, uid: 0, gid: 0, mtime, xattrs }.block()
 }
 
 /// Returns the body of an extended header.
@@ -187,6 +191,7 @@ mod tests {
             name,
             link: b"",
             size: 0,
+            device: (0, 0),
             mode,
             uid: 0,
             gid: 0,
