@@ -7,10 +7,11 @@
 //! [`docs/format/mounts.md`]: https://github.com/oci2bk/oci2bk/blob/main/docs/format/mounts.md
 
 mod header;
+mod holes;
 
 use std::collections::BTreeMap;
 use std::ffi::{CStr, CString, OsStr};
-use std::io::{self, Read as _, Write};
+use std::io::{self, Read as _, Seek as _, SeekFrom, Write};
 use std::os::fd::{AsFd, BorrowedFd};
 use std::os::unix::ffi::OsStrExt as _;
 use std::path::PathBuf;
@@ -309,7 +310,27 @@ impl<W: Write> Packer<'_, W> {
             return self.header(b'1', path, &linked(&first), 0, stat, &xattrs);
         }
         let size = stat.st_size.cast_unsigned();
-        self.header(b'0', path, b"", size, stat, &xattrs)?;
+        let parts = if self.view.is_snapshot { holes::parts(&file, stat) } else { None };
+        let Some(parts) = parts else {
+            self.header(b'0', path, b"", size, stat, &xattrs)?;
+            self.copy(&mut file, path, size)?;
+            return pad(self.out, size).map_err(PackError::Write);
+        };
+        let map = holes::map(&parts);
+        let data: u64 = parts.iter().map(|(_, length)| length).sum();
+        let stored = map.len() as u64 + data;
+        self.header_of(b'0', path, b"", stored, Some(size), stat, &xattrs)?;
+        self.out.write_all(&map).map_err(PackError::Write)?;
+        for (offset, length) in parts {
+            let read = |source| PackError::Read { path: self.place(path), source };
+            file.seek(SeekFrom::Start(offset)).map_err(read)?;
+            self.copy(&mut file, path, length)?;
+        }
+        pad(self.out, stored).map_err(PackError::Write)
+    }
+
+    /// Copies the next bytes of a file.
+    fn copy(&mut self, file: &mut std::fs::File, path: &[u8], size: u64) -> Result<(), PackError> {
         let mut left = size;
         while left > 0 {
             if self.observer.is_cancelled() {
@@ -329,7 +350,7 @@ impl<W: Write> Packer<'_, W> {
             self.observer.read(read as u64);
             left -= read as u64;
         }
-        pad(self.out, size).map_err(PackError::Write)
+        Ok(())
     }
 
     /// Returns the attributes of a symbolic link, a device or the like, which only a snapshot keeps.
@@ -388,6 +409,20 @@ impl<W: Write> Packer<'_, W> {
         stat: &Stat,
         xattrs: &BTreeMap<Vec<u8>, Vec<u8>>,
     ) -> Result<(), PackError> {
+        self.header_of(typeflag, path, link, size, None, stat, xattrs)
+    }
+
+    #[expect(clippy::too_many_arguments, reason = "each is a field of the header")]
+    fn header_of(
+        &mut self,
+        typeflag: u8,
+        path: &[u8],
+        link: &[u8],
+        size: u64,
+        sparse: Option<u64>,
+        stat: &Stat,
+        xattrs: &BTreeMap<Vec<u8>, Vec<u8>>,
+    ) -> Result<(), PackError> {
         let slash: &[u8] = if typeflag == b'5' && !path.is_empty() { b"/" } else { b"" };
         let name = [b"./", path, slash].concat();
         // Earlier ones are not set by the unpacker either.
@@ -404,7 +439,8 @@ impl<W: Write> Packer<'_, W> {
             _ => (0, 0),
         };
         let name = &name;
-        let header = Header { typeflag, name, link, size, device, mode, uid, gid, mtime, xattrs };
+        let header =
+            Header { typeflag, name, link, size, sparse, device, mode, uid, gid, mtime, xattrs };
         header.write(self.out).map_err(PackError::Write)?;
         self.packed.entries += 1;
         Ok(())

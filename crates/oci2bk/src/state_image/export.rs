@@ -11,6 +11,7 @@ use std::thread::{Builder, Scope, ScopedJoinHandle};
 use bkstate::content::BlobStore;
 use bkstate::dir::{Dir, if_there};
 use bkstate::snapshots::Trees;
+use bkstate::state::State;
 use bkstate::worker::{Executor, Part, StateFile, Worker};
 use bkstate::{Digest, Root};
 use crossbeam_channel::{Receiver, bounded};
@@ -221,11 +222,9 @@ impl<'e> Job<'e> {
         let Some(state) = verified.state.filter(|_| damage.is_empty()) else {
             return Err(StateImageError::Damaged { damage });
         };
-        let snapshotter = root.open_part(Part::Snapshotter)?;
-        let trees = snapshotter.map(|dir| if_there(Trees::open(&dir, worker.form())));
+        let trees = root.trees()?;
         let content = root.open_part(Part::Content)?;
-        let store = content.map(|dir| if_there(BlobStore::open(&dir)));
-        let (trees, store) = (trees.transpose()?.flatten(), store.transpose()?.flatten());
+        let store = content.map(|dir| if_there(BlobStore::open(&dir))).transpose()?.flatten();
         let mut snapshots: Vec<_> = state
             .snapshots
             .by_name
@@ -234,11 +233,27 @@ impl<'e> Job<'e> {
             .collect();
         snapshots.sort_unstable();
         snapshots.dedup_by_key(|(id, _)| *id);
+        // Rows without a directory are leftovers, or the state would be damaged.
+        let mut there = Vec::with_capacity(snapshots.len());
+        for snapshot in snapshots {
+            if let Some(trees) = &trees
+                && trees.find(snapshot.0)?.fs
+            {
+                there.push(snapshot);
+            }
+        }
+        let snapshots = there;
         let files = store.as_ref().map(BlobStore::files).transpose()?.unwrap_or_default();
-        let namespace = worker.namespace_of(&state.metadata);
-        let named = |digest: &Digest| namespace.is_some_and(|n| n.content.contains_key(digest));
+        // The build history has its own namespace.
+        let named = |digest: &Digest| {
+            state.metadata.namespaces.values().any(|of| of.content.contains_key(digest))
+        };
         let blobs = files.into_iter().filter(|(digest, _)| named(digest));
-        let blobs = blobs.map(|(digest, size)| Blob { digest, size }).collect();
+        let mut blobs: Vec<_> = blobs.map(|(digest, size)| Blob { digest, size }).collect();
+        // New blobs come last, as new snapshots do.
+        let ages = ages(&state);
+        blobs
+            .sort_by_key(|blob| (ages.get(&blob.digest).copied().unwrap_or(u64::MAX), blob.digest));
         let mut databases = Vec::new();
         for (at, (file, _)) in FILES.into_iter().enumerate() {
             let place = worker.place(file);
@@ -506,6 +521,22 @@ fn write_member(name: &str, content: &[u8], out: &mut dyn Write) -> io::Result<(
     out.write_all(&member(name.as_bytes(), size))?;
     out.write_all(content)?;
     pad(&mut &mut *out, size)
+}
+
+/// Returns the first snapshot of each blob that has one.
+fn ages(state: &State) -> BTreeMap<Digest, u64> {
+    let worker = &state.worker;
+    let table = worker.namespace_of(&state.metadata).and_then(|n| worker.table_of(n));
+    let mut ages = BTreeMap::new();
+    for (id, record) in &state.records.by_id {
+        let row = table.and_then(|table| table.rows.get(record.snapshot_key(id)));
+        let snapshot = row.and_then(|row| state.snapshots.by_name.get(&row.name));
+        if let (Some(blob), Some(snapshot)) = (record.blob, snapshot) {
+            let age = ages.entry(blob).or_insert(snapshot.id);
+            *age = snapshot.id.min(*age);
+        }
+    }
+    ages
 }
 
 /// Returns the entry of the image in an index.

@@ -123,10 +123,13 @@ impl StateImporter {
             return Err(StateImageError::Snapshotter { root, found, wanted });
         }
         check_empty(&root)?;
-        let scratch = Scratch::create(&root)?;
-        check_rights(scratch.dir(), worker)
-            .map_err(|source| StateImageError::Rights { root: root.path().to_owned(), source })?;
-        drop(scratch);
+        if !list.trees.is_empty() {
+            let scratch = Scratch::create(&root)?;
+            check_rights(scratch.dir(), worker).map_err(|source| StateImageError::Rights {
+                root: root.path().to_owned(),
+                source,
+            })?;
+        }
 
         let existing = Existing::nothing(worker.clone(), WorkerId::derive("state image"));
         let staging = Staging::begin(&root, &existing)?;

@@ -15,7 +15,9 @@ use super::sink::{Expected, FeedError, Sink, wrong};
 use crate::json;
 use crate::layout::{BlobFile, Descriptor, Layout};
 use crate::limits::Limits;
-use crate::manifest::{Document, REF_NAME};
+use crate::manifest::{
+    DOCKER_MANIFEST, DOCKER_MANIFEST_LIST, Document, OCI_INDEX, OCI_MANIFEST, REF_NAME,
+};
 use crate::parallel::{in_parallel, processors};
 use crate::source::{Reference, Source};
 use crate::unpack::tar::{Kind, Reader, TarError};
@@ -180,7 +182,10 @@ fn images(layout: &Layout, reference: &Reference) -> Result<Vec<Image>, StateIma
         depth += 1;
         let mut below = Vec::new();
         for entry in left {
-            if !seen.insert(entry.digest) {
+            let is_document = [OCI_INDEX, OCI_MANIFEST, DOCKER_MANIFEST_LIST, DOCKER_MANIFEST, ""]
+                .contains(&entry.media_type.as_str());
+            // An index can be that of a cache, which lists layers.
+            if !is_document || !seen.insert(entry.digest) {
                 continue;
             }
             match Document::read(layout, &entry)? {
