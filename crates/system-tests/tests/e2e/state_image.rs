@@ -183,7 +183,7 @@ fn ensure_same_root(one: &Path, other: &Path) -> Result<()> {
         let [one, other] = &paths;
         ensure_equal(other, one, UNIX_EPOCH)?;
         let listed = |path: &Path| {
-            let fields = ["-printf", "%P %y %m %U %G %n %T@ %l\n"];
+            let fields = ["-printf", "%P %y %m %U %G %T@ %l\n"];
             run(Command::new("find").arg(path).args(fields)).map(|text| {
                 let mut lines: Vec<_> = text.lines().map(str::to_owned).collect();
                 lines.sort();
