@@ -211,6 +211,45 @@ impl Staging<'_> {
 
     /// Creates an empty file in the staging directory, for the content that it has in another root.
     ///
+    /// The databases of a state, as they are, in a root without one:
+    ///
+    /// ```
+    /// use std::fs;
+    ///
+    /// use bkstate::Root;
+    /// use bkstate::ids::WorkerId;
+    /// use bkstate::state::{Existing, Staging, State};
+    /// use bkstate::worker::{StateFile, Worker};
+    ///
+    /// let temp = tempfile::tempdir()?;
+    /// let [from, to] = ["from", "to"].map(|name| temp.path().join(name));
+    /// let state = State::empty(Worker::default(), WorkerId::derive("worker"));
+    /// let nothing = Existing::nothing(state.worker.clone(), state.worker_id.clone());
+    /// let root = Root::open_to_write(&from)?;
+    /// let staging = Staging::begin(&root, &nothing)?;
+    /// let written = staging.write(&state)?;
+    /// staging.publish(written)?;
+    ///
+    /// let copy = Root::open_to_write(&to)?;
+    /// let staging = Staging::begin(&copy, &nothing)?;
+    /// for file in [
+    ///     StateFile::Solver,
+    ///     StateFile::Records,
+    ///     StateFile::Metadata,
+    ///     StateFile::Snapshots,
+    ///     StateFile::WorkerId,
+    /// ] {
+    ///     let place = root.worker().place(file);
+    ///     let dir = root.open_part(place.part)?.ok_or("no such part")?;
+    ///     std::io::copy(&mut dir.file(place.name)?, &mut staging.create_copy(file)?)?;
+    /// }
+    /// let written = staging.copied()?;
+    /// assert!(staging.parts(&written)?.verify_databases()?.damage.is_empty());
+    /// staging.publish(written)?;
+    /// assert_eq!(fs::read(from.join("cache.db"))?, fs::read(to.join("cache.db"))?);
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    ///
     /// # Errors
     /// Returns an error if it exists or cannot be created.
     pub fn create_copy(&self, file: StateFile) -> Result<File, DirError> {
