@@ -243,7 +243,7 @@ impl Staging<'_> {
     ///     let dir = root.open_part(place.part)?.ok_or("no such part")?;
     ///     std::io::copy(&mut dir.file(place.name)?, &mut staging.create_copy(file)?)?;
     /// }
-    /// let written = staging.copied()?;
+    /// let written = staging.written_copies()?;
     /// assert!(staging.parts(&written)?.verify_databases()?.damage.is_empty());
     /// staging.publish(written)?;
     /// assert_eq!(fs::read(from.join("cache.db"))?, fs::read(to.join("cache.db"))?);
@@ -258,9 +258,26 @@ impl Staging<'_> {
 
     /// Returns the files that were [created](Self::create_copy) in the staging directory.
     ///
+    /// ```
+    /// use bkstate::Root;
+    /// use bkstate::ids::WorkerId;
+    /// use bkstate::state::{Existing, Staging, Written};
+    /// use bkstate::worker::{StateFile, Worker};
+    ///
+    /// let temp = tempfile::tempdir()?;
+    /// let root = Root::open_to_write(temp.path())?;
+    /// let nothing = Existing::nothing(Worker::default(), WorkerId::derive("worker"));
+    /// let staging = Staging::begin(&root, &nothing)?;
+    /// staging.create_copy(StateFile::Solver)?;
+    /// let written: Written = staging.written_copies()?;
+    /// staging.publish(written)?;
+    /// assert!(temp.path().join("cache.db").exists());
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    ///
     /// # Errors
     /// Returns an error if it cannot be searched.
-    pub fn copied(&self) -> Result<Written, DirError> {
+    pub fn written_copies(&self) -> Result<Written, DirError> {
         let mut written =
             Written { files: BTreeSet::new(), removed: BTreeSet::new(), is_copy: true };
         let worker = self.root.worker();

@@ -149,7 +149,7 @@ impl StateImporter {
         drop(sink);
 
         let done = stage(&*self.progress, Stage::Verify);
-        let written = staging.copied()?;
+        let written = staging.written_copies()?;
         let verified = staging.parts(&written)?.verify_databases()?;
         let damage: Vec<_> = verified.damage.into_iter().filter(|d| !d.is_harmless()).collect();
         if !damage.is_empty() {

@@ -165,8 +165,8 @@ fn directory(path: &Path) -> Result<Option<Dir>, StateImageError> {
 fn images(layout: &Layout, reference: &Reference) -> Result<Vec<Image>, StateImageError> {
     let mut left: Vec<Descriptor> = match reference {
         Reference::Digest(digest) => {
-            let entries = layout.entries().iter();
-            let known = entries.filter(|entry| entry.digest == *digest).cloned().next();
+            let mut entries = layout.entries().iter();
+            let known = entries.find(|entry| entry.digest == *digest).cloned();
             vec![known.map_or_else(|| layout.describe_blob(*digest), Ok)?]
         }
         Reference::Tag(tag) => {
