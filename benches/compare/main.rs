@@ -20,6 +20,7 @@ mod process;
 mod records;
 mod repeat;
 mod report;
+mod state;
 mod target;
 
 use std::collections::BTreeMap;
@@ -119,6 +120,8 @@ enum Group {
     Mounts,
     /// The first build after an edit on a cold disk: directories, and images by oci2bk pack
     Pack,
+    /// A state as an image: export and import, beside a copy of the root and convert
+    State,
     /// Conversions of 400000 and of a million files that are cancelled
     Cancel,
 }
@@ -172,6 +175,7 @@ fn main() -> Result<()> {
         repeat: None,
         mounts: None,
         packed: None,
+        state: None,
         cancelled: Vec::new(),
     };
     let mut planned_matches = matches(&arguments, available).into_iter().peekable();
@@ -226,6 +230,13 @@ fn main() -> Result<()> {
         let cache = caches.first().context("a cache")?;
         let rounds = arguments.rounds.min(3);
         report.packed = Some(packed::measure(&work, (&oci2bk, &buildkit), cache, rounds)?);
+        report.write(&arguments.output)?;
+    }
+    if arguments.wants(Group::State) {
+        let caches = cache::caches(&work, arguments.shape(), &[Compression::Gzip])?;
+        let cache = caches.first().context("a cache")?;
+        let (kind, rounds) = (arguments.on, arguments.rounds);
+        report.state = Some(state::compare(&work, kind, &oci2bk, cache, rounds)?);
         report.write(&arguments.output)?;
     }
     if arguments.wants(Group::Cancel) {

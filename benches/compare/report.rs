@@ -17,6 +17,7 @@ use crate::mounts::Mounts;
 use crate::packed::PackedTrees;
 use crate::records::Records;
 use crate::repeat::Repeat;
+use crate::state::StateImages;
 
 /// All measurements. Its JSON is the report for programs.
 #[derive(Debug, Serialize)]
@@ -31,6 +32,7 @@ pub(crate) struct Report {
     pub(crate) repeat: Option<Repeat>,
     pub(crate) mounts: Option<Mounts>,
     pub(crate) packed: Option<PackedTrees>,
+    pub(crate) state: Option<StateImages>,
     pub(crate) cancelled: Vec<Cancelled>,
 }
 
@@ -172,6 +174,9 @@ impl Report {
         }
         if let Some(packed) = &self.packed {
             packed.write(&mut text);
+        }
+        if let Some(state) = &self.state {
+            state.write(&mut text);
         }
         cancel::write(&mut text, &self.cancelled);
         text
@@ -547,6 +552,7 @@ mod tests {
             repeat: None,
             mounts: None,
             packed: None,
+            state: None,
             cancelled: Vec::new(),
         };
         let page = "# Performance\n<!-- bench:report -->\nold\n<!-- /bench:report -->\nmore\n";

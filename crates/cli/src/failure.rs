@@ -27,6 +27,7 @@ use oci2bk::prepare::PrepareError;
 use oci2bk::sizes::SizesError;
 use oci2bk::source::ParseSourceError;
 use oci2bk::sparse::SparseError;
+use oci2bk::state_image::StateImageError;
 use oci2bk::text::{self, with_causes};
 use oci2bk::verify::{MendError, VerifyError};
 use serde::Serialize;
@@ -131,6 +132,14 @@ pub(crate) enum Failure {
     },
     #[error(transparent)]
     Packed(#[from] PackedError),
+    #[error(transparent)]
+    State(#[from] StateImageError),
+    #[error("cannot write {}", path.display())]
+    StateFile {
+        path: PathBuf,
+        #[source]
+        source: FileError,
+    },
     #[error(transparent)]
     Explain(#[from] ExplainError),
     #[error("cannot write {}; the conversion itself is done", path.display())]
@@ -312,6 +321,7 @@ impl Failure {
             Self::Usage(error) => error.about(),
             Self::Mounts(error) => error.about(),
             Self::Packed(error) => error.about(),
+            Self::State(error) => error.about(),
             Self::Explain(error) => error.about(),
             Self::Unkeyed { .. } => own("command.unkeyed", Class::Input),
             Self::Incomplete { .. } => own("command.incomplete", Class::Input),
@@ -326,6 +336,7 @@ impl Failure {
             Self::MountsOfDone(_) => own("command.mounts-after-conversion", Class::Io),
             Self::MetadataFile { .. } => own("command.metadata-file", Class::Io),
             Self::MountsFile { .. } => own("command.mounts-file", Class::Io),
+            Self::StateFile { .. } => own("command.state-file", Class::Io),
             Self::WriteKeys { .. } => own("command.keys-file", Class::Io),
             Self::WriteMan { .. } => own("command.manual-page", Class::Io),
             Self::Signals(_) => own("command.signals", Class::Io),
@@ -399,6 +410,7 @@ impl Failure {
             | MountsError::Existing(ExistingError::Damaged { damage, .. }),
         )
         | Self::Packed(PackedError::Damaged { damage, .. })
+        | Self::State(StateImageError::Damaged { damage })
         | Self::Inspect(InspectError::Damaged { damage, .. }) = self
         {
             for item in damage {

@@ -27,6 +27,7 @@ mod report;
 mod signals;
 mod snapshotter;
 mod sparse;
+mod state;
 mod summary;
 mod table;
 mod verify;
@@ -55,6 +56,7 @@ pub fn main() -> ExitCode {
         Command::Keys(arguments) => keys::run(arguments),
         Command::Mounts(arguments) => mounts::run(arguments),
         Command::Pack(arguments) => pack::run(arguments),
+        Command::State(arguments) => state::run(arguments),
         Command::Verify(arguments) => verify::run(arguments),
         Command::Du(arguments) => du::run(arguments),
         Command::Limits => output::result(&args::limits()),

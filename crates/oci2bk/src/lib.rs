@@ -111,6 +111,7 @@
 //! | [`last_used`] | when a state counts as used, as people write it |
 //! | [`mounts`] | cache mounts: listing, exporting and importing them |
 //! | [`sizes`] | what a root with a cache would take |
+//! | [`state_image`] | the state of a builder as an OCI image |
 //! | [`sparse`] | the index of caches without their layers, for `--cache-from` |
 //! | [`builder`] | the root of a builder of docker buildx |
 //! | [`root`], [`degree`], [`verify`], [`gc`] | the state in a root, its warmth, its damage, and what a daemon will remove |
@@ -165,6 +166,8 @@ pub mod progress;
 pub mod sizes;
 pub mod source;
 pub mod sparse;
+#[cfg(feature = "zstd")]
+pub mod state_image;
 pub mod text;
 pub mod unpack;
 pub mod verify;

@@ -110,6 +110,11 @@ fn document(words: &[&str], value: &Value) -> Option<&'static str> {
         "pack" if words.contains(&"--undo") => "pack-undo.json",
         "pack" => "pack.json",
         "sparse" => "sparse.json",
+        "state" => match *words.get(1)? {
+            "export" => "state-export.json",
+            "import" => "state-import.json",
+            _ => return None,
+        },
         "verify" => "verify.json",
         _ => return None,
     })

@@ -119,6 +119,8 @@ pub struct Written {
     files: BTreeSet<Staged>,
     /// The ids of the snapshots that the new state lacks.
     removed: BTreeSet<u64>,
+    /// Whether they are those of another root.
+    is_copy: bool,
 }
 
 impl Written {
@@ -130,10 +132,14 @@ impl Written {
 impl Staging<'_> {
     /// Returns the steps that publish `written`, in order.
     fn steps(&self, written: &Written) -> Vec<Step> {
-        use StateFile::{Metadata, Records, Snapshots, Solver, WorkerId};
+        use StateFile::{History, Metadata, Records, Snapshots, Solver, SolverDebug, WorkerId};
         let put = |file| Step::Put(Staged::File(file));
         let shared = self.root.worker().shares_storage();
         if !self.existing.has_worker && !shared {
+            if written.is_copy {
+                // A daemon does not look for a worker by these, and an import that was stopped begins again.
+                return vec![put(History), put(SolverDebug), put(Solver), Step::Worker];
+            }
             return vec![Step::Worker, put(Solver)];
         }
         let leaving = written.files.contains(&Staged::Leaving);
@@ -160,7 +166,8 @@ impl Staging<'_> {
     pub fn write(&self, state: &State) -> Result<Written, StagingError> {
         let (existing, before) = (self.existing, &self.existing.state);
         let is_stale = |file| existing.stale.contains(&file);
-        let mut written = Written { files: BTreeSet::new(), removed: BTreeSet::new() };
+        let mut written =
+            Written { files: BTreeSet::new(), removed: BTreeSet::new(), is_copy: false };
         // Nobody draws numbers from a file that does not exist.
         let drawn = existing.has_worker || !is_stale(StateFile::Metadata);
         if let Some(reserved) = reservation(before, state).filter(|_| drawn) {
@@ -198,6 +205,90 @@ impl Staging<'_> {
             file.write_all(state.worker_id.as_str().as_bytes())
                 .map_err(|source| StagingError::File { path, source })?;
             written.files.insert(Staged::File(StateFile::WorkerId));
+        }
+        Ok(written)
+    }
+
+    /// Creates an empty file in the staging directory, for the content that it has in another root.
+    ///
+    /// The databases of a state, as they are, in a root without one:
+    ///
+    /// ```
+    /// use std::fs;
+    ///
+    /// use bkstate::Root;
+    /// use bkstate::ids::WorkerId;
+    /// use bkstate::state::{Existing, Staging, State};
+    /// use bkstate::worker::{StateFile, Worker};
+    ///
+    /// let temp = tempfile::tempdir()?;
+    /// let [from, to] = ["from", "to"].map(|name| temp.path().join(name));
+    /// let state = State::empty(Worker::default(), WorkerId::derive("worker"));
+    /// let nothing = Existing::nothing(state.worker.clone(), state.worker_id.clone());
+    /// let root = Root::open_to_write(&from)?;
+    /// let staging = Staging::begin(&root, &nothing)?;
+    /// let written = staging.write(&state)?;
+    /// staging.publish(written)?;
+    ///
+    /// let copy = Root::open_to_write(&to)?;
+    /// let staging = Staging::begin(&copy, &nothing)?;
+    /// for file in [
+    ///     StateFile::Solver,
+    ///     StateFile::Records,
+    ///     StateFile::Metadata,
+    ///     StateFile::Snapshots,
+    ///     StateFile::WorkerId,
+    /// ] {
+    ///     let place = root.worker().place(file);
+    ///     let dir = root.open_part(place.part)?.ok_or("no such part")?;
+    ///     std::io::copy(&mut dir.file(place.name)?, &mut staging.create_copy(file)?)?;
+    /// }
+    /// let written = staging.written_copies()?;
+    /// assert!(staging.parts(&written)?.verify_databases()?.damage.is_empty());
+    /// staging.publish(written)?;
+    /// assert_eq!(fs::read(from.join("cache.db"))?, fs::read(to.join("cache.db"))?);
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    ///
+    /// # Errors
+    /// Returns an error if it exists or cannot be created.
+    pub fn create_copy(&self, file: StateFile) -> Result<File, DirError> {
+        Ok(self.create_file(Staged::File(file))?.0)
+    }
+
+    /// Returns the files that were [created](Self::create_copy) in the staging directory.
+    ///
+    /// ```
+    /// use bkstate::Root;
+    /// use bkstate::ids::WorkerId;
+    /// use bkstate::state::{Existing, Staging, Written};
+    /// use bkstate::worker::{StateFile, Worker};
+    ///
+    /// let temp = tempfile::tempdir()?;
+    /// let root = Root::open_to_write(temp.path())?;
+    /// let nothing = Existing::nothing(Worker::default(), WorkerId::derive("worker"));
+    /// let staging = Staging::begin(&root, &nothing)?;
+    /// staging.create_copy(StateFile::Solver)?;
+    /// let written: Written = staging.written_copies()?;
+    /// staging.publish(written)?;
+    /// assert!(temp.path().join("cache.db").exists());
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    ///
+    /// # Errors
+    /// Returns an error if it cannot be searched.
+    pub fn written_copies(&self) -> Result<Written, DirError> {
+        let mut written =
+            Written { files: BTreeSet::new(), removed: BTreeSet::new(), is_copy: true };
+        let worker = self.root.worker();
+        let all = StateFile::OF_ROOT.into_iter().chain(StateFile::OF_WORKER);
+        for file in all.chain([StateFile::WorkerId]) {
+            let staged = Staged::File(file);
+            let place = staged.place(worker);
+            let dir = worker.open_existing(&self.tops, place.part)?;
+            if dir.find(place.name)?.is_some() {
+                written.files.insert(staged);
+            }
         }
         Ok(written)
     }

@@ -13,6 +13,7 @@ mod mounts;
 mod owners;
 mod pack;
 mod sparse;
+mod state;
 mod stdin;
 mod verify;
 
@@ -37,6 +38,7 @@ pub(crate) use mounts::{Mounts, MountsCommand, MountsExport, MountsImport, Mount
 pub(crate) use owners::OwnerArguments;
 pub(crate) use pack::Pack;
 pub(crate) use sparse::Sparse;
+pub(crate) use state::{State, StateCommand, StateExport, StateImport};
 pub(crate) use verify::Verify;
 
 use crate::code::{Code, EXIT_CODES};
@@ -177,6 +179,8 @@ pub(crate) enum Command {
     Mounts(Mounts),
     /// Pack the trees of a stopped buildkitd into one read-only image
     Pack(Pack),
+    /// Export the state of a builder as an OCI image, and import it
+    State(State),
     /// Check the root of a stopped buildkitd, and say what is damaged
     Verify(Verify),
     /// Show what the records in the root of a stopped buildkitd take on disk
@@ -205,6 +209,10 @@ impl Command {
                 MountsCommand::Ls(arguments) => arguments.format,
                 MountsCommand::Export(arguments) => arguments.format,
                 MountsCommand::Import(arguments) => arguments.format,
+            },
+            Self::State(arguments) => match &arguments.command {
+                StateCommand::Export(arguments) => arguments.format,
+                StateCommand::Import(arguments) => arguments.format,
             },
             Self::Keys(_) | Self::Limits | Self::Completions(_) | Self::Man(_) => return false,
         };

@@ -41,6 +41,7 @@ fn key_sources(command: &Command) -> Vec<&Path> {
         },
         Command::Sparse(_)
         | Command::Mounts(_)
+        | Command::State(_)
         | Command::Du(_)
         | Command::Pack(_)
         | Command::Limits

@@ -7,4 +7,6 @@ mod layout;
 mod mounts;
 mod packed;
 mod root;
+#[cfg(feature = "zstd")]
+mod state_image;
 mod unpack;

@@ -54,15 +54,36 @@
 //! # }
 //! ```
 //!
+//! Of states as images:
+//!
+//! ```no_run
+//! # #[cfg(feature = "zstd")] {
+//! use oci2bk::document::{StateExport, StateImport};
+//! use oci2bk::state_image::{StateExporter, StateImporter, StateTo};
+//! use oci2bk::text::to_json;
+//!
+//! let (place, root) = ("state".as_ref(), oci2bk::Root::open("/var/lib/buildkit")?);
+//! let exported = StateExporter::new().export(&root, StateTo::Layout { path: place, tag: None })?;
+//! println!("{}", to_json(&StateExport { place, exported: &exported })?);
+//! let imported = StateImporter::new().import(&"oci:state".parse()?, "/mnt")?;
+//! println!("{}", to_json(&StateImport { source: "oci:state".to_owned(), imported: &imported })?);
+//! # }
+//! # Ok::<(), Box<dyn std::error::Error>>(())
+//! ```
+//!
 //! [`docs/reference/json.md`]: https://github.com/oci2bk/oci2bk/blob/main/docs/reference/json.md
 
 mod conversion;
 mod mounts;
+#[cfg(feature = "zstd")]
+mod state_image;
 
 use serde::Serialize;
 
 pub use conversion::{Containerd, Conversion, Destination, Preview, StepCounts};
 pub use mounts::{MountsExport, MountsImport, MountsOfLayout, MountsOfRoot};
+#[cfg(feature = "zstd")]
+pub use state_image::{StateExport, StateImport};
 
 use crate::explain::Explanation;
 #[cfg(doc)]

@@ -161,6 +161,14 @@ pub(crate) fn check_place(path: &Path, replaced: Replaced) -> Result<(), NewDire
     check_in(path, &parent, &name, replaced)
 }
 
+/// Returns whether nothing is at `path`, or an empty directory.
+pub(crate) fn is_free(path: &Path) -> bool {
+    match Dir::open(path).and_then(|dir| dir.entries()) {
+        Ok(entries) => entries.is_empty(),
+        Err(error) => error.is_not_found(),
+    }
+}
+
 /// Returns the parent directory, and the name in it.
 fn split(path: &Path) -> Result<(Dir, OsString), NewDirectoryError> {
     let none = || NewDirectoryError::NoName { path: path.to_owned() };

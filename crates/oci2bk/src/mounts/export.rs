@@ -23,7 +23,7 @@ use super::{MountsError, Selection};
 use crate::cancel::Cancel;
 use crate::export::CacheExport;
 use crate::layout::artifact::{ArtifactPlace, TITLE, check_tag, descriptor, subject};
-use crate::layout::fresh::{NewDirectory, Replaced};
+use crate::layout::fresh::{NewDirectory, Replaced, is_free};
 use crate::layout::write_archive::ArchiveWriter;
 use crate::layout::{Layout, LayoutWriter};
 use crate::limits::Limits;
@@ -372,7 +372,7 @@ impl Job<'_> {
             MountBase::Owned(_) => hidden_names(worker.form().marks()),
             MountBase::Empty | MountBase::Record(_) => &[],
         };
-        let view = View { owners: worker.owners(), hidden };
+        let view = View { owners: worker.owners(), hidden, is_snapshot: false };
         let packed =
             pack(files, view, out, &mut watcher).map_err(|error| self.failed(mount, error))?;
         let Watcher { credentials, credential_count, .. } = watcher;
@@ -396,14 +396,6 @@ impl Job<'_> {
             PackError::Cancelled => MountsError::Cancelled,
             source => MountsError::Pack { id: mount.id.clone(), source },
         }
-    }
-}
-
-/// Returns whether nothing is at `path`, or an empty directory.
-fn is_free(path: &Path) -> bool {
-    match Dir::open(path).and_then(|dir| dir.entries()) {
-        Ok(entries) => entries.is_empty(),
-        Err(error) => error.is_not_found(),
     }
 }
 

@@ -26,6 +26,10 @@ pub(crate) struct Header<'a> {
     pub(crate) link: &'a [u8],
     /// The length of the data that follows.
     pub(crate) size: u64,
+    /// The size of a sparse file, whose data begins with its map (GNU tar, "PAX Format, Version 1.0").
+    pub(crate) sparse: Option<u64>,
+    /// The major and minor number of a device.
+    pub(crate) device: (u32, u32),
     /// The lower 12 bits count.
     pub(crate) mode: u32,
     pub(crate) uid: u32,
@@ -46,6 +50,8 @@ impl Header<'_> {
                 name: PAX_NAME,
                 link: b"",
                 size: body.len() as u64,
+                sparse: None,
+                device: (0, 0),
                 mode: 0o644,
                 uid: 0,
                 gid: 0,
@@ -65,6 +71,11 @@ impl Header<'_> {
         let mut put = |key: &[u8], value: Vec<u8>| drop(records.insert(key.to_vec(), value));
         if self.name.len() > 100 {
             put(b"path", self.name.to_vec());
+        }
+        if let Some(size) = self.sparse {
+            put(b"GNU.sparse.major", b"1".to_vec());
+            put(b"GNU.sparse.minor", b"0".to_vec());
+            put(b"GNU.sparse.realsize", size.to_string().into());
         }
         if self.link.len() > 100 {
             put(b"linkpath", self.link.to_vec());
@@ -105,8 +116,8 @@ impl Header<'_> {
         block[156] = self.typeflag;
         text(&mut block, 157, self.link);
         block[257..265].copy_from_slice(b"ustar\x0000");
-        number(&mut block[329..337], 0);
-        number(&mut block[337..345], 0);
+        number(&mut block[329..337], u64::from(self.device.0));
+        number(&mut block[337..345], u64::from(self.device.1));
         let sum: u64 = block.iter().map(|byte| u64::from(*byte)).sum();
         // Six digits, NUL, space.
         number(&mut block[148..155], sum);
@@ -136,7 +147,9 @@ fn size(field: &mut [u8], size: u64) {
 /// Returns the header of a regular file with a name that fits into it.
 pub(crate) fn member(name: &[u8], size: u64) -> [u8; BLOCK] {
     let (typeflag, mode, mtime, xattrs) = (b'0', 0o644, (0, 0), &BTreeMap::new());
-    Header { typeflag, name, link: b"", size, mode, uid: 0, gid: 0, mtime, xattrs }.block()
+    let (link, sparse, device) = (b"", None, (0, 0));
+    Header { typeflag, name, link, size, sparse, device, mode, uid: 0, gid: 0, mtime, xattrs }
+        .block()
 }
 
 /// Returns the body of an extended header.
@@ -187,6 +200,8 @@ mod tests {
             name,
             link: b"",
             size: 0,
+            sparse: None,
+            device: (0, 0),
             mode,
             uid: 0,
             gid: 0,

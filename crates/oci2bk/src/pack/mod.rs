@@ -7,10 +7,11 @@
 //! [`docs/format/mounts.md`]: https://github.com/oci2bk/oci2bk/blob/main/docs/format/mounts.md
 
 mod header;
+mod holes;
 
 use std::collections::BTreeMap;
 use std::ffi::{CStr, CString, OsStr};
-use std::io::{self, Read as _, Write};
+use std::io::{self, Read as _, Seek as _, SeekFrom, Write};
 use std::os::fd::{AsFd, BorrowedFd};
 use std::os::unix::ffi::OsStrExt as _;
 use std::path::PathBuf;
@@ -25,7 +26,7 @@ use header::Header;
 pub(crate) use header::{finish, member, pad};
 
 use crate::unpack::paths::{OPEN_DIRECTORY, join, open_plain};
-use crate::unpack::tree::keeps_attribute;
+use crate::unpack::tree::{SOCKET, keeps_attribute, keeps_attribute_of_snapshot};
 use crate::unpack::{capability, xattrs};
 
 /// Size of a read, in bytes.
@@ -123,11 +124,15 @@ pub(crate) struct View<'a> {
     pub(crate) owners: &'a Owners,
     /// The names of files that it does not see.
     pub(crate) hidden: &'a [&'a [u8]],
+    /// Whether the tree is that of a snapshot, which is packed as the snapshotter has it: with devices, sockets and
+    /// the marks of overlays.
+    pub(crate) is_snapshot: bool,
 }
 
 impl View<'_> {
     /// As this process sees it.
-    pub(crate) const AS_IT_IS: Self = Self { owners: &Owners::AsInLayers, hidden: &[] };
+    pub(crate) const AS_IT_IS: Self =
+        Self { owners: &Owners::AsInLayers, hidden: &[], is_snapshot: false };
 }
 
 /// Writes the archive of the tree `top` to `out`.
@@ -235,7 +240,14 @@ impl<W: Write> Packer<'_, W> {
             self.directory(&below, path, &stat)?;
             return Ok(Some(below));
         }
-        if matches!(kind, FileType::Socket | FileType::CharacterDevice | FileType::BlockDevice) {
+        let typeflag = match kind {
+            FileType::Symlink => b'2',
+            FileType::CharacterDevice => b'3',
+            FileType::BlockDevice => b'4',
+            FileType::Socket => SOCKET,
+            _ => b'6',
+        };
+        if matches!(typeflag, b'3' | b'4' | SOCKET) && !self.view.is_snapshot {
             self.packed.left_out += 1;
             return Ok(None);
         }
@@ -249,9 +261,13 @@ impl<W: Write> Packer<'_, W> {
             (FileType::Symlink, None) => {
                 let target = rustix::fs::readlinkat(dir, &**name, Vec::new());
                 let target = target.map_err(failed(&self.place(path)))?;
-                self.header(b'2', path, target.to_bytes(), 0, &stat, &BTreeMap::new())?;
+                let xattrs = self.attributes_of_name(dir, name, path)?;
+                self.header(b'2', path, target.to_bytes(), 0, &stat, &xattrs)?;
             }
-            (_, None) => self.header(b'6', path, b"", 0, &stat, &BTreeMap::new())?,
+            (_, None) => {
+                let xattrs = self.attributes_of_name(dir, name, path)?;
+                self.header(typeflag, path, b"", 0, &stat, &xattrs)?;
+            }
         }
         Ok(None)
     }
@@ -294,7 +310,27 @@ impl<W: Write> Packer<'_, W> {
             return self.header(b'1', path, &linked(&first), 0, stat, &xattrs);
         }
         let size = stat.st_size.cast_unsigned();
-        self.header(b'0', path, b"", size, stat, &xattrs)?;
+        let parts = if self.view.is_snapshot { holes::parts(&file, stat) } else { None };
+        let Some(parts) = parts else {
+            self.header(b'0', path, b"", size, stat, &xattrs)?;
+            self.copy(&mut file, path, size)?;
+            return pad(self.out, size).map_err(PackError::Write);
+        };
+        let map = holes::map(&parts);
+        let data: u64 = parts.iter().map(|(_, length)| length).sum();
+        let stored = map.len() as u64 + data;
+        self.header_of(b'0', path, b"", stored, Some(size), stat, &xattrs)?;
+        self.out.write_all(&map).map_err(PackError::Write)?;
+        for (offset, length) in parts {
+            let read = |source| PackError::Read { path: self.place(path), source };
+            file.seek(SeekFrom::Start(offset)).map_err(read)?;
+            self.copy(&mut file, path, length)?;
+        }
+        pad(self.out, stored).map_err(PackError::Write)
+    }
+
+    /// Copies the next bytes of a file.
+    fn copy(&mut self, file: &mut std::fs::File, path: &[u8], size: u64) -> Result<(), PackError> {
         let mut left = size;
         while left > 0 {
             if self.observer.is_cancelled() {
@@ -314,7 +350,20 @@ impl<W: Write> Packer<'_, W> {
             self.observer.read(read as u64);
             left -= read as u64;
         }
-        pad(self.out, size).map_err(PackError::Write)
+        Ok(())
+    }
+
+    /// Returns the attributes of a symbolic link, a device or the like, which only a snapshot keeps.
+    fn attributes_of_name(
+        &self,
+        dir: &Dir,
+        name: &CString,
+        path: &[u8],
+    ) -> Result<BTreeMap<Vec<u8>, Vec<u8>>, PackError> {
+        if !self.view.is_snapshot {
+            return Ok(BTreeMap::new());
+        }
+        xattrs::of_name(dir, name).map_err(failed(&self.place(path)))
     }
 
     /// Returns the attributes of a file that a tree keeps.
@@ -325,12 +374,17 @@ impl<W: Write> Packer<'_, W> {
     ) -> Result<BTreeMap<Vec<u8>, Vec<u8>>, PackError> {
         let mut kept = BTreeMap::new();
         for name in xattrs::names(file).map_err(failed(&self.place(path)))? {
-            if let Some(attribute) = PARTIAL.into_iter().find(|partial| *partial == name) {
+            let partial = PARTIAL.into_iter().find(|partial| *partial == name);
+            if let Some(attribute) = partial.filter(|_| !self.view.is_snapshot) {
                 let attribute = std::str::from_utf8(attribute).unwrap_or_default();
                 return Err(PackError::Partial { path: self.place(path), attribute });
             }
             // A PAX record ends its key at the first `=`.
-            if !keeps_attribute(&name) || name.contains(&b'=') {
+            let is_kept = match self.view.is_snapshot {
+                true => keeps_attribute_of_snapshot(&name),
+                false => keeps_attribute(&name),
+            };
+            if !is_kept || name.contains(&b'=') {
                 continue;
             }
             let value = xattrs::value(file, &name).map_err(failed(&self.place(path)))?;
@@ -355,6 +409,20 @@ impl<W: Write> Packer<'_, W> {
         stat: &Stat,
         xattrs: &BTreeMap<Vec<u8>, Vec<u8>>,
     ) -> Result<(), PackError> {
+        self.header_of(typeflag, path, link, size, None, stat, xattrs)
+    }
+
+    #[expect(clippy::too_many_arguments, reason = "each is a field of the header")]
+    fn header_of(
+        &mut self,
+        typeflag: u8,
+        path: &[u8],
+        link: &[u8],
+        size: u64,
+        sparse: Option<u64>,
+        stat: &Stat,
+        xattrs: &BTreeMap<Vec<u8>, Vec<u8>>,
+    ) -> Result<(), PackError> {
         let slash: &[u8] = if typeflag == b'5' && !path.is_empty() { b"/" } else { b"" };
         let name = [b"./", path, slash].concat();
         // Earlier ones are not set by the unpacker either.
@@ -366,7 +434,13 @@ impl<W: Write> Packer<'_, W> {
             .owners
             .in_layers(stat.st_uid, stat.st_gid)
             .map_err(|source| PackError::Owner { path: self.place(path), source })?;
-        let header = Header { typeflag, name: &name, link, size, mode, uid, gid, mtime, xattrs };
+        let device = match typeflag {
+            b'3' | b'4' => (rustix::fs::major(stat.st_rdev), rustix::fs::minor(stat.st_rdev)),
+            _ => (0, 0),
+        };
+        let name = &name;
+        let header =
+            Header { typeflag, name, link, size, sparse, device, mode, uid, gid, mtime, xattrs };
         header.write(self.out).map_err(PackError::Write)?;
         self.packed.entries += 1;
         Ok(())

@@ -192,7 +192,7 @@ fn a_map_gives_the_owners_that_the_daemon_sees() {
     fs::write(temp.path().join("own"), "").unwrap();
     fs::write(temp.path().join("other"), "").unwrap();
     let owners = of_user("1:100000:65536");
-    let view = View { owners: &owners, hidden: &[] };
+    let view = View { owners: &owners, hidden: &[], is_snapshot: false };
     let pack = |seen: &mut Seen| {
         let mut archive = Vec::new();
         let packed = pack(&Dir::open(temp.path()).unwrap(), view, &mut archive, seen);
@@ -244,7 +244,7 @@ fn a_map_gives_the_capabilities_that_the_daemon_sees() {
     let pack = || {
         let mut archive = Vec::new();
         let dir = Dir::open(temp.path()).unwrap();
-        let view = View { owners: &owners, hidden: &[] };
+        let view = View { owners: &owners, hidden: &[], is_snapshot: false };
         pack(&dir, view, &mut archive, &mut Seen::default()).map(|_| archive)
     };
     set(1000);

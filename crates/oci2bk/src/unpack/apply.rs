@@ -24,6 +24,7 @@ use super::paths::{
 use super::remove::{Removed, remove_all};
 use super::tar::{Entry, Kind, OLD_SPARSE, Reader};
 use super::times::{self, Deferred};
+use super::tree::SOCKET;
 use super::whiteout::{self, Whiteout};
 use super::witness::Candidates;
 use crate::limits::Limits;
@@ -46,6 +47,8 @@ pub(super) enum Rules {
     Layer(Placement),
     /// As those of a tree ([`super::tree`]).
     Tree,
+    /// The same, with what only a snapshot has ([`super::tree::copy_snapshot`]).
+    Snapshot,
 }
 
 /// A layer being applied.
@@ -85,7 +88,7 @@ impl<'a> Applier<'a> {
             keeps_marks: matches!(worker.form(), TreeForm::Overlay(_)),
             is_rootless: worker.is_rootless(),
             forgets_nothing: worker.form() != TreeForm::Overlay(OverlayMarks::Trusted),
-            attributes: Attributes::new(worker.owners(), marks),
+            attributes: Attributes::new(worker.owners(), marks, rules == Rules::Snapshot),
             left_out: 0,
             implied: ImpliedParents::new(layer, marks, lookups),
             deferred: Deferred::default(),
@@ -106,7 +109,7 @@ impl<'a> Applier<'a> {
         }
         let placement = match self.rules {
             Rules::Layer(placement) => placement,
-            Rules::Tree => {
+            Rules::Tree | Rules::Snapshot => {
                 self.check_limits(entry)?;
                 return self.apply_to_tree(archive, entry);
             }
@@ -162,6 +165,15 @@ impl<'a> Applier<'a> {
             Kind::Symlink => self.symlink(parent, base, entry),
             Kind::HardLink => self.hard_link(parent, base, entry),
             Kind::Fifo => self.node(FileType::Fifo, parent, base, entry),
+            Kind::CharDevice if self.rules == Rules::Snapshot => {
+                self.node(FileType::CharacterDevice, parent, base, entry)
+            }
+            Kind::BlockDevice if self.rules == Rules::Snapshot => {
+                self.node(FileType::BlockDevice, parent, base, entry)
+            }
+            Kind::Other(SOCKET) if self.rules == Rules::Snapshot => {
+                self.node(FileType::Socket, parent, base, entry)
+            }
             Kind::OldSparse => Err(unsupported(OLD_SPARSE)),
             Kind::Other(typeflag) => Err(unsupported(typeflag)),
             Kind::CharDevice | Kind::BlockDevice | Kind::GlobalHeader => Err(Refusal::Device),

@@ -92,14 +92,16 @@ pub(super) type Owner = (Option<Uid>, Option<Gid>);
 pub(super) struct Attributes<'a> {
     owners: &'a Owners,
     marks: OverlayMarks,
+    /// Whether the marks of overlays are set as well.
+    with_marks: bool,
     /// The user and the group of this process, which own new files.
     process: (u32, u32),
 }
 
 impl<'a> Attributes<'a> {
-    pub(super) fn new(owners: &'a Owners, marks: OverlayMarks) -> Self {
+    pub(super) fn new(owners: &'a Owners, marks: OverlayMarks, with_marks: bool) -> Self {
         let user = rustix::process::geteuid().as_raw();
-        Self { owners, marks, process: (user, rustix::process::getegid().as_raw()) }
+        Self { owners, marks, with_marks, process: (user, rustix::process::getegid().as_raw()) }
     }
 
     /// Returns the owner of what a daemon makes by itself, if it is not this process.
@@ -204,7 +206,7 @@ impl<'a> Attributes<'a> {
         mut set: impl FnMut(&[u8], &[u8]) -> rustix::io::Result<()>,
     ) -> Result<(), Refusal> {
         for (name, value) in &entry.xattrs {
-            if is_of_overlay(name, self.marks) {
+            if is_of_overlay(name, self.marks) && !self.with_marks {
                 continue;
             }
             let value = match self.owners.root_on_disk() {

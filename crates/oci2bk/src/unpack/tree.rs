@@ -40,6 +40,31 @@ pub(crate) fn keeps_attribute(name: &[u8]) -> bool {
     is_of_user || name == b"security.capability"
 }
 
+/// The type of a socket in the archive of a snapshot. No other archive has sockets.
+pub(crate) const SOCKET: u8 = b's';
+
+/// Returns whether the extended attribute `name` belongs to a snapshot: not to the rules of its machine, such as
+/// `security.selinux`.
+pub(crate) fn keeps_attribute_of_snapshot(name: &[u8]) -> bool {
+    [&b"user."[..], b"trusted.", b"system.posix_acl_"].iter().any(|p| name.starts_with(p))
+        || name == b"security.capability"
+}
+
+/// Same as [`copy_tree`], with the archive of a snapshot: it has devices, sockets and the marks of overlays.
+///
+/// # Errors
+/// Returns an error if the thread of `produce` cannot be started.
+pub(crate) fn copy_snapshot<P: Send>(
+    produce: impl FnOnce(ChunkWriter) -> P + Send,
+    fs: BorrowedFd<'_>,
+    worker: &Worker,
+    allowance: &Allowance,
+) -> io::Result<(P, Result<Tree, UnpackError>)> {
+    let none = Digest::of([]);
+    let run = |stream| unpack_stream(none, stream, Rules::Snapshot, fs, worker, allowance);
+    pipeline::copy(produce, run)
+}
+
 /// Unpacks the archive `layer`, which can be compressed, into the empty directory `fs`. Its blob is verified,
 /// its [`Layer::diff_id`] is not.
 ///
@@ -52,7 +77,7 @@ pub(crate) fn unpack_tree(
     allowance: &Allowance,
     watch: &dyn Watch,
 ) -> Result<Tree, UnpackError> {
-    let run = |stream| unpack_stream(layer.digest, stream, fs, worker, allowance);
+    let run = |stream| unpack_stream(layer.digest, stream, Rules::Tree, fs, worker, allowance);
     Ok(pipeline::run(layer, Encoding::Detect, allowance, watch, run)?.0)
 }
 
@@ -67,18 +92,21 @@ pub(crate) fn copy_tree<P: Send>(
     allowance: &Allowance,
 ) -> io::Result<(P, Result<Tree, UnpackError>)> {
     // There is no blob that errors could name.
-    pipeline::copy(produce, |stream| unpack_stream(Digest::of([]), stream, fs, worker, allowance))
+    let none = Digest::of([]);
+    let run = |stream| unpack_stream(none, stream, Rules::Tree, fs, worker, allowance);
+    pipeline::copy(produce, run)
 }
 
 fn unpack_stream(
     layer: Digest,
     stream: TarStream,
+    rules: Rules,
     fs: BorrowedFd<'_>,
     worker: &Worker,
     allowance: &Allowance,
 ) -> Result<Tree, UnpackError> {
     let mut archive = Reader::new(stream);
-    let applier = Applier::new(fs, Rules::Tree, worker, layer, allowance);
+    let applier = Applier::new(fs, rules, worker, layer, allowance);
     let (unpacked, holes) = apply_all(layer, &mut archive, applier, allowance)?;
     let (diff_id, bytes) = archive.into_inner().finish();
     check_size(layer, &allowance.limits, holes.saturating_add(bytes))?;

@@ -54,6 +54,8 @@ pub(super) const CLOSED: [(&str, &[&str]); 4] = [
             "oci2bk::document::ExplainedBuild",
             "oci2bk::document::MountsExport",
             "oci2bk::document::MountsImport",
+            "oci2bk::document::StateExport",
+            "oci2bk::document::StateImport",
             "oci2bk::document::MountsOfLayout",
             "oci2bk::document::MountsOfRoot",
             "oci2bk::image::ImageRef",

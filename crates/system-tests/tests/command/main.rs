@@ -25,6 +25,7 @@ mod rights;
 mod roots;
 mod sessions;
 mod signals;
+mod state;
 mod strangers;
 mod verify;
 mod voice;

@@ -27,6 +27,7 @@ mod order;
 mod packed;
 mod points;
 mod power;
+mod state_image;
 mod strace;
 mod verify;
 mod volume;
@@ -71,6 +72,8 @@ const ALONE: &[(&str, Proof)] = &[
     ("import::added", import::added),
     ("import::replaced", import::replaced),
     ("import::with-conversion", import::with_conversion),
+    ("state-image::killed", state_image::killed),
+    ("state-image::without-room", state_image::without_room),
     ("holders::daemon", holders::daemon),
     ("holders::mounts", holders::mounts),
     ("holders::conversion", holders::conversion),

@@ -51,6 +51,7 @@ mod shapes;
 mod sharing;
 mod snapshotters;
 mod sources;
+mod state_image;
 mod trust;
 mod upgraded;
 mod web;
@@ -171,6 +172,7 @@ fn main() {
     suite.add_ignored("trust::wrong-key", trust::prove_wrong_key);
     suite.add("sbom", sbom::prove);
     mounts::add(&mut suite);
+    state_image::add(&mut suite);
     suite.add("merging::converted", merging::prove_converted);
     suite.add("merging::natural", merging::prove_natural);
     for (name, proof) in blobs::PROOFS {

@@ -17,10 +17,14 @@ use crate::world::{PLACEHOLDER, World, example};
 
 const EXAMPLE: &str = "kubernetes";
 
+/// The name of the state in the recipes.
+const STATE: &str = "registry.example.com/team/app-state:latest";
+
 /// The files, and the kinds of objects in each.
-const FILES: [(&str, &[&str]); 3] = [
+const FILES: [(&str, &[&str]); 4] = [
     ("rootful.yaml", &["ConfigMap", "Deployment"]),
     ("rootless.yaml", &["Deployment"]),
+    ("state.yaml", &["Deployment"]),
     ("volume.yaml", &["PersistentVolumeClaim", "Job", "VolumeSnapshot", "Service", "StatefulSet"]),
 ];
 
@@ -58,16 +62,18 @@ pub(crate) fn prove(world: &World) -> Result<()> {
     {
         on_path(program, package).map_err(anyhow::Error::msg)?;
     }
-    let [rootful, rootless, volume] = FILES.map(|(file, kinds)| objects(world, file, kinds));
+    let [rootful, rootless, state, volume] = FILES.map(|(file, kinds)| objects(world, file, kinds));
     ensure!(invalid_is_refused(world)?, "an object with an unknown member is valid");
     let dir = tempfile::Builder::new().prefix("kubernetes").tempdir_in(world.scratch())?;
     let podman = Podman::new(dir.path().join("podman"))?;
     make_images(world, &podman, dir.path())?;
+    push_state(world, dir.path())?;
 
     let workers = ["buildctl", "debug", "workers"];
     for (name, objects, socket) in [
         ("rootful", rootful?, "/run/buildkit/buildkitd.sock"),
         ("rootless", rootless?, "/run/user/1000/buildkit/buildkitd.sock"),
+        ("state", state?, "/run/buildkit/buildkitd.sock"),
     ] {
         // A pod in place of the deployment: how that is named depends on the release of Podman.
         let is_deployment = |object: &Value| object["kind"] == "Deployment";
@@ -100,6 +106,31 @@ pub(crate) fn prove(world: &World) -> Result<()> {
     podman.stop("builder")
 }
 
+/// Returns the name of the state in the registry.
+fn state_of(world: &World) -> String {
+    format!("{}/team/app-state:latest", world.registry())
+}
+
+/// Exports the state of the cache in the registry, and pushes it.
+fn push_state(world: &World, dir: &Path) -> Result<()> {
+    let regctl = || {
+        let mut command = Command::new(world.tools.copier("regctl"));
+        command.env("HOME", dir);
+        command
+    };
+    run(regctl().args(["registry", "set", "--skip-check", "--tls", "disabled", world.registry()]))?;
+    let place = |name: &str| format!("ocidir://{}:latest", dir.join(name).display());
+    let mut fetch = regctl();
+    run(fetch.args(["image", "copy", "--referrers", &world.cache(), &place("cache")]))?;
+    let root = dir.join("state-root");
+    let mut convert = Command::new(&world.tools.oci2bk);
+    run(convert.args(["convert", "--progress=plain"]).arg(dir.join("cache")).arg(&root))?;
+    let to = format!("oci:{}:latest", dir.join("state").display());
+    let mut export = Command::new(&world.tools.oci2bk);
+    run(export.args(["state", "export", "--progress=plain", "--to", &to]).arg(&root))?;
+    run(regctl().args(["image", "copy", &place("state"), &state_of(world)])).map(drop)
+}
+
 /// Returns the objects in a file, with our registry in place of the placeholder. Fails if one is not valid.
 fn objects(world: &World, file: &str, kinds: &[&str]) -> Result<Vec<Value>> {
     let path = example(EXAMPLE).join(file);
@@ -107,7 +138,7 @@ fn objects(world: &World, file: &str, kinds: &[&str]) -> Result<Vec<Value>> {
     let objects = validated(world, &text).with_context(|| file.to_owned())?;
     let found: Vec<_> = objects.iter().filter_map(|object| object["kind"].as_str()).collect();
     ensure!(found == kinds, "{file} has {found:?}");
-    let filled = text.replace(PLACEHOLDER, &world.cache());
+    let filled = text.replace(PLACEHOLDER, &world.cache()).replace(STATE, &state_of(world));
     ensure!(filled != text, "the cache has another name in {file}");
     validated(world, &filled)
 }

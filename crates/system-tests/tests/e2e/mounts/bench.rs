@@ -24,7 +24,7 @@ use crate::world::World;
 
 /// A kind of builder.
 #[derive(Debug, Clone, Copy)]
-pub(super) enum Kind {
+pub(crate) enum Kind {
     /// That of the world.
     OfWorld,
     /// A daemon with the OCI worker and another snapshotter than overlayfs.
@@ -42,8 +42,8 @@ impl Kind {
     }
 }
 
-pub(super) struct Bench<'w> {
-    pub(super) world: &'w World,
+pub(crate) struct Bench<'w> {
+    pub(crate) world: &'w World,
     kind: Kind,
     /// The user of rootless daemons.
     user: Option<User>,
@@ -54,7 +54,7 @@ pub(super) struct Bench<'w> {
 }
 
 impl<'w> Bench<'w> {
-    pub(super) fn new(world: &'w World, kind: Kind) -> Result<Self> {
+    pub(crate) fn new(world: &'w World, kind: Kind) -> Result<Self> {
         let scratch = tempfile::Builder::new().prefix("mounts").tempdir_in(world.scratch())?;
         if kind.snapshotter() == Some("fuse-overlayfs") {
             open_fuse()?;
@@ -70,15 +70,15 @@ impl<'w> Bench<'w> {
         Ok(Self { world, kind, user, dir, runs: Cell::new(0), _scratch: scratch })
     }
 
-    pub(super) fn path(&self, name: &str) -> PathBuf {
+    pub(crate) fn path(&self, name: &str) -> PathBuf {
         self.dir.join(name)
     }
 
-    pub(super) fn user(&self) -> Option<&User> {
+    pub(crate) fn user(&self) -> Option<&User> {
         self.user.as_ref()
     }
 
-    pub(super) fn start(&self, root: &Path) -> Result<Daemon> {
+    pub(crate) fn start(&self, root: &Path) -> Result<Daemon> {
         let (tools, registries) = (&self.world.tools, [self.world.registry()]);
         match (self.kind, &self.user) {
             (Kind::Rootless(snapshotter), Some(user)) => {
@@ -92,7 +92,7 @@ impl<'w> Bench<'w> {
     }
 
     /// Gives a file to the owner that is `user` and `group` for a daemon.
-    pub(super) fn give(&self, path: &Path, user: u32, group: u32) -> Result<()> {
+    pub(crate) fn give(&self, path: &Path, user: u32, group: u32) -> Result<()> {
         let (user, group) = match &self.user {
             Some(of) => {
                 Owners::Mapped(OwnerMap::of_both(of.map()?.parse()?)).on_disk(user, group)?
@@ -103,14 +103,14 @@ impl<'w> Bench<'w> {
     }
 
     /// Gives everything that was made here to the user of the daemon.
-    pub(super) fn give_all(&self, names: &[&str]) -> Result<()> {
+    pub(crate) fn give_all(&self, names: &[&str]) -> Result<()> {
         let Some(user) = &self.user else { return Ok(()) };
         let owner = format!("{0}:{0}", user.name());
         let paths = names.iter().map(|name| self.path(name));
         run(Command::new("chown").args(["-R", &owner]).args(paths)).map(drop)
     }
 
-    pub(super) fn build(
+    pub(crate) fn build(
         &self,
         daemon: &Daemon,
         case: &Case,
@@ -124,7 +124,7 @@ impl<'w> Bench<'w> {
     }
 
     /// Returns what a step sees in the mounts.
-    pub(super) fn read(&self, daemon: &Daemon) -> Result<String> {
+    pub(crate) fn read(&self, daemon: &Daemon) -> Result<String> {
         let out = self.path("out");
         let _ = fs::remove_dir_all(&out);
         let output = Some(format!("type=local,dest={}", out.display()));
@@ -135,14 +135,14 @@ impl<'w> Bench<'w> {
     }
 
     /// Returns the arguments for `root`.
-    pub(super) fn place(&self, root: &Path) -> Vec<OsString> {
+    pub(crate) fn place(&self, root: &Path) -> Vec<OsString> {
         let mut place = self.world.host.arguments(root);
         place.extend(self.kind.snapshotter().map(|name| format!("--snapshotter={name}").into()));
         place
     }
 
     /// Returns the command for `root`, as a user of the daemon runs it: that of a rootless one in its namespace.
-    pub(super) fn command(&self, words: &[&str], root: &Path) -> Command {
+    pub(crate) fn command(&self, words: &[&str], root: &Path) -> Command {
         let mut command = match &self.user {
             Some(user) => user.rootless("oci2bk.rootlesskit", &user.program("oci2bk")),
             None => Command::new(&self.world.tools.oci2bk),
@@ -152,13 +152,13 @@ impl<'w> Bench<'w> {
     }
 
     /// Returns the command for `root` as root runs it, outside of the namespace, with these options.
-    pub(super) fn outside(&self, words: &[&str], root: &Path, options: &[&str]) -> Command {
+    pub(crate) fn outside(&self, words: &[&str], root: &Path, options: &[&str]) -> Command {
         let mut command = Command::new(&self.world.tools.oci2bk);
         command.args(words).args(self.place(root)).args(options);
         command
     }
 
-    pub(super) fn import(&self, source: &str, root: &Path, more: &[&str]) -> Result<Output> {
+    pub(crate) fn import(&self, source: &str, root: &Path, more: &[&str]) -> Result<Output> {
         let words = ["mounts", "import", source];
         let mut command = self.command(&words, root);
         let release = self.world.release.version.as_str();
@@ -166,7 +166,7 @@ impl<'w> Bench<'w> {
         Ok(command.args(more).output()?)
     }
 
-    pub(super) fn imported(&self, source: &str, root: &Path, more: &[&str]) -> Result<Value> {
+    pub(crate) fn imported(&self, source: &str, root: &Path, more: &[&str]) -> Result<Value> {
         let output = self.import(source, root, more)?;
         let text = String::from_utf8_lossy(&output.stderr).into_owned();
         ensure!(output.status.success(), "importing {source}: {text}");
@@ -179,7 +179,7 @@ impl<'w> Bench<'w> {
     }
 
     /// Runs the command for `root`, and returns the document that it prints.
-    pub(super) fn json(&self, words: &[&str], root: &Path) -> Result<Value> {
+    pub(crate) fn json(&self, words: &[&str], root: &Path) -> Result<Value> {
         let printed = run(self.command(words, root).arg("--format=json"))?;
         let words = words.iter().copied().chain(["--format=json"]).map(OsStr::new);
         schema::ensure_output(words, printed.as_bytes(), &[])?;
@@ -187,11 +187,11 @@ impl<'w> Bench<'w> {
     }
 
     /// Exports mounts of `root`. Returns the report, and the warnings.
-    pub(super) fn export(&self, root: &Path, more: &[&str]) -> Result<(Value, String)> {
+    pub(crate) fn export(&self, root: &Path, more: &[&str]) -> Result<(Value, String)> {
         exported(self.command(&["mounts", "export"], root).args(more))
     }
 
-    pub(super) fn convert(
+    pub(crate) fn convert(
         &self,
         cache: &Path,
         keys: &Path,
@@ -206,7 +206,7 @@ impl<'w> Bench<'w> {
         self.json(&words, root)
     }
 
-    pub(super) fn verify(&self, root: &Path) -> Result<()> {
+    pub(crate) fn verify(&self, root: &Path) -> Result<()> {
         let mut command = self.command(&["verify", "--progress=quiet", "--trees"], root);
         let output = command.output()?;
         let text = String::from_utf8_lossy(&output.stdout).into_owned();
@@ -216,7 +216,7 @@ impl<'w> Bench<'w> {
 }
 
 /// Runs a command that exports mounts. Returns its report, and the warnings.
-pub(super) fn exported(command: &mut Command) -> Result<(Value, String)> {
+pub(crate) fn exported(command: &mut Command) -> Result<(Value, String)> {
     let output = command.args(["--progress=quiet", "--format=json"]).output()?;
     let warnings = String::from_utf8_lossy(&output.stderr).into_owned();
     ensure!(output.status.success(), "exporting: {warnings}");

@@ -1,6 +1,6 @@
 //! Cache mounts: those of one daemon are exported, and imported into the root of another.
 
-mod bench;
+pub(crate) mod bench;
 mod outside;
 
 use std::collections::BTreeSet;
@@ -56,7 +56,8 @@ const MORE_KINDS: [(&str, Kind); 3] = [
 
 /// Fills mounts of every form. The file in the one with an owner is moved there, which marks its directory
 /// for overlayfs.
-const WRITER: Case = Case { keys: Keys::Provenance, ..Case::plain("writer", || WRITE.into()) };
+pub(crate) const WRITER: Case =
+    Case { keys: Keys::Provenance, ..Case::plain("writer", || WRITE.into()) };
 
 const WRITE: &str = "
 FROM {registry}/busybox AS seed
