@@ -53,6 +53,8 @@ const LONGEST_NAME: usize = 100;
 /// // It has every key of the cache, without a document that the build wrote.
 /// let wanted: Vec<_> = exports[0].config.digests_with_inputs().collect();
 /// assert!(wanted.iter().all(|record| keyring.get(record).is_some()));
+/// // The same builds as graphs, to explain them.
+/// assert_eq!(build.graphs(&[], &limits)?.len(), 1);
 /// # Ok::<(), Box<dyn std::error::Error>>(())
 /// ```
 #[derive(Debug, Clone, PartialEq, Eq)]
