@@ -32,7 +32,7 @@ pub enum StateImageError {
     #[error("cannot use the root")]
     Dir(#[from] DirError),
     /// The layers of the builder are in a containerd, with those of others.
-    #[error("the state of {worker} is not in its root alone, so it cannot be moved as an image")]
+    #[error("cannot make an image of the state of {worker}: a part of it is in a containerd")]
     Shared {
         /// The worker.
         worker: Box<Worker>,

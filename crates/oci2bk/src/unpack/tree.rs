@@ -54,6 +54,7 @@ pub(crate) fn keeps_attribute_of_snapshot(name: &[u8]) -> bool {
 ///
 /// # Errors
 /// Returns an error if the thread of `produce` cannot be started.
+#[cfg(feature = "zstd")]
 pub(crate) fn copy_snapshot<P: Send>(
     produce: impl FnOnce(ChunkWriter) -> P + Send,
     fs: BorrowedFd<'_>,

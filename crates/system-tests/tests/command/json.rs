@@ -333,6 +333,21 @@ fn of_builds(documents: &mut Documents, place: &Place) {
     }
 }
 
+fn of_states(documents: &mut Documents) {
+    let place = Place::new();
+    Printed::of(convert(index(), &place).arg("--progress=quiet"), 0);
+    // A network of a daemon.
+    fs::create_dir(place.root().join("net")).unwrap();
+    let image = place.temp.path().join("image");
+    let mut export = crate::state::export(&place, &crate::state::oci(&image));
+    documents.add("state-export.json", &Printed::of(&mut export, 0).stdout);
+    let unpacked = crate::state::unpacked(&place, &image);
+    for (source, name) in [(crate::state::oci(&image), "one"), (unpacked, "other")] {
+        let mut import = crate::state::import(&source, &place.temp.path().join(name));
+        documents.add("state-import.json", &Printed::of(&mut import, 0).stdout);
+    }
+}
+
 fn documents() -> Vec<(&'static str, Value)> {
     let mut documents = Documents::default();
     let place = Place::new();
@@ -341,6 +356,7 @@ fn documents() -> Vec<(&'static str, Value)> {
     of_roots(&mut documents, &place);
     of_images(&mut documents);
     of_builds(&mut documents, &place);
+    of_states(&mut documents);
     of_failures(&mut documents);
     documents.0
 }

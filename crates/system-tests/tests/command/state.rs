@@ -18,14 +18,14 @@ fn exported() -> (Place, PathBuf, Value) {
     (place, image, json)
 }
 
-fn export(place: &Place, to: &str) -> Command {
+pub(crate) fn export(place: &Place, to: &str) -> Command {
     let mut command = command();
     command.args(["state", "export", "--progress=quiet", "--format=json"]);
     command.arg(place.root()).args(["--to", to]);
     command
 }
 
-fn import(source: &str, root: &Path) -> Command {
+pub(crate) fn import(source: &str, root: &Path) -> Command {
     let mut command = command();
     command.args(["state", "import", "--progress=quiet", "--format=json", source]).arg(root);
     command
@@ -50,7 +50,7 @@ fn files(root: &Path) -> Vec<(PathBuf, Vec<u8>)> {
     files
 }
 
-fn oci(path: &Path) -> String {
+pub(crate) fn oci(path: &Path) -> String {
     format!("oci:{}", path.display())
 }
 
@@ -65,6 +65,17 @@ fn layers(image: &Path) -> Vec<PathBuf> {
     manifest["layers"].as_array().unwrap().iter().map(|layer| blob(&layer["digest"])).collect()
 }
 
+/// Puts the files of the image into a directory, as a runtime does, and returns that.
+pub(crate) fn unpacked(place: &Place, image: &Path) -> String {
+    let unpacked = place.temp.path().join("unpacked");
+    fs::create_dir(&unpacked).unwrap();
+    for layer in layers(image) {
+        let status = Command::new("tar").arg("-xf").arg(layer).arg("-C").arg(&unpacked).status();
+        assert!(status.unwrap().success());
+    }
+    unpacked.into_os_string().into_string().unwrap()
+}
+
 #[test]
 fn a_root_travels_through_a_layout_an_archive_and_a_directory() {
     let (place, image, first) = exported();
@@ -76,14 +87,7 @@ fn a_root_travels_through_a_layout_an_archive_and_a_directory() {
     let of_archive = Printed::of(&mut export(&place, &archive), 0).json();
     assert_eq!(of_archive["manifest"], first["manifest"]);
 
-    // As a runtime puts its files into a directory.
-    let unpacked = place.temp.path().join("unpacked");
-    fs::create_dir(&unpacked).unwrap();
-    for layer in layers(&image) {
-        let status = Command::new("tar").arg("-xf").arg(layer).arg("-C").arg(&unpacked).status();
-        assert!(status.unwrap().success());
-    }
-    let sources = [oci(&image), archive, unpacked.to_str().unwrap().to_owned()];
+    let sources = [oci(&image), archive, unpacked(&place, &image)];
     for (nth, source) in sources.iter().enumerate() {
         let root = place.temp.path().join(format!("root{nth}"));
         let imported = Printed::of(&mut import(source, &root), 0).json();
