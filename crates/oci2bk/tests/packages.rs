@@ -5,7 +5,7 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 
-const PUBLISHED: [&str; 6] = ["bkstate", "cli", "codec", "graph", "llb", "oci2bk"];
+const PUBLISHED: [&str; 7] = ["bkstate", "cli", "codec", "dockerfile", "graph", "llb", "oci2bk"];
 
 /// Where the files of the project can be read.
 const REPOSITORY: &str = "https://github.com/oci2bk/oci2bk/blob/main/";

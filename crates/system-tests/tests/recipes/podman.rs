@@ -1,6 +1,7 @@
 //! Runs pods of Kubernetes with Podman, in a storage of their own.
 
 use std::fs;
+use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::Duration;
@@ -91,9 +92,28 @@ impl Podman {
         // JSON is YAML.
         let documents: Vec<_> = objects.iter().map(ToString::to_string).collect();
         fs::write(&manifest, documents.join("\n---\n"))?;
+        for volume in objects
+            .iter()
+            .flat_map(|object| object["spec"]["volumes"].as_array().into_iter().flatten())
+        {
+            if let (Some(name), true) = (volume["name"].as_str(), volume["emptyDir"].is_object()) {
+                self.make_empty_dir(name)?;
+            }
+        }
         let mut play = self.command();
         let played = run(play.args(["kube", "play", "--network", "host"]).arg(&manifest));
         played.map(drop).with_context(|| self.log_of_all())
+    }
+
+    /// Makes the volume that Podman takes for an `emptyDir` of this name: new, and as a kubelet makes it, open to
+    /// everybody.
+    fn make_empty_dir(&self, name: &str) -> Result<()> {
+        run(self.command().args(["volume", "rm", "--force", name]))?;
+        run(self.command().args(["volume", "create", name]))?;
+        let directory =
+            run(self.command().args(["volume", "inspect", "--format", "{{.Mountpoint}}", name]))?;
+        let everybody = fs::Permissions::from_mode(0o777);
+        fs::set_permissions(directory.trim(), everybody).with_context(|| name.to_owned())
     }
 
     /// Waits until a container runs and `ready` succeeds in it.
