@@ -14,7 +14,10 @@ use crate::process::run;
 use crate::strace::{Call, Profile, disturb};
 
 /// Leftovers of a killed run; readers ignore them.
-const LEFT: [&str; 2] = [".oci2bk.tmp", "index.json.lock"];
+const LEFT: [&str; 2] = [".oci2bk.tmp", LOCK];
+
+/// The lock of the layout, which is BuildKit's.
+const LOCK: &str = "index.json.lock";
 
 /// Kills it before each call that changes a file, and makes each call fail once. The layout must have its old
 /// or its new state, except for unreferenced blobs; and running again must complete it.
@@ -53,8 +56,10 @@ impl Attach<'_> {
         ensure!(killed || !said(&output).contains("panicked"), "{}", said(&output));
         if !killed {
             for left in LEFT.iter().filter(|left| self.layout.join(left).exists()) {
-                // A file that could not be removed still exists.
-                ensure!(call.name.starts_with("unlink"), "{left} is still there");
+                // A file that could not be removed still exists, and a lock that could not be taken may be that of another
+                // program.
+                let is_not_ours = call.name == "flock" && *left == LOCK;
+                ensure!(call.name.starts_with("unlink") || is_not_ours, "{left} is still there");
             }
         }
         let now = self.listing()?;
