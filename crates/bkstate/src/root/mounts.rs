@@ -4,7 +4,7 @@
 //! every process that has the mount, see `proc_pid_mountinfo(5)`. A path means something else in each mount
 //! namespace, so all paths are translated into places: a file system and the path in it.
 //!
-//! The mount of an image with packed snapshots belongs to the root, and is no use of it. What is mounted from that
+//! The mount of an image with packed snapshots belongs to the root, and does not count as a use of it. What is mounted from that
 //! image is.
 
 use std::collections::BTreeSet;

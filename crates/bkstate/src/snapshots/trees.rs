@@ -187,7 +187,7 @@ impl Trees {
         }
     }
 
-    /// Returns the image to which `<id>` leads; `None` if it leads elsewhere, or is no link.
+    /// Returns the image to which `<id>` leads; `None` if it leads elsewhere, or is not a link.
     fn link(&self, id: u64) -> Result<Option<ImageId>, DirError> {
         let name = id.to_string();
         let is_link = |found: Found| found.kind == FileKind::Link;

@@ -25,7 +25,7 @@ pub(super) const CASES: &[Case] = &[
         }),
     ),
     (
-        "a file that is no image",
+        "a file that is not an image",
         &["packed-image-other"],
         Files(|root| {
             pack(root);
